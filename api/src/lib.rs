@@ -1,0 +1,1 @@
+//! The resource model: kinds, defaults, validation, selectors, names and conversions.

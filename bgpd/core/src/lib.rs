@@ -1,0 +1,1 @@
+//! BGP as a library: wire, sessions, RIBs, policy; pure.

@@ -1,0 +1,1 @@
+//! The BGP daemon: sockets, watches and the kernel around bgpd-core.

@@ -1,0 +1,1 @@
+//! caracalctl, the command line of Caracal.

@@ -1,0 +1,1 @@
+//! What every long-running program has: logging, metrics, health, signals.

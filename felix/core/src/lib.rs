@@ -1,0 +1,1 @@
+//! From cluster state to the tables of one node; pure.

@@ -1,0 +1,1 @@
+//! The node agent: drives the kernel to what felix-core wants.

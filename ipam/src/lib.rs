@@ -1,0 +1,1 @@
+//! Blocks, affinities, handles: the address allocator.

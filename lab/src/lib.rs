@@ -1,0 +1,1 @@
+//! A data centre on one machine: nodes, fabric, top-of-rack and pods as network namespaces.
