@@ -1,0 +1,47 @@
+# A thin front: each target is one line or one script, so that people and CI run the same.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO ?= cargo
+
+## First ten minutes
+.PHONY: help deps build demo test
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+deps: ## install what the machine lacks (Debian packages, Rust toolchain)
+	@scripts/deps.sh
+
+build: deps ## build every binary into target/release
+	$(CARGO) build --locked --release --bins
+
+demo: build ## a data centre on this machine: pods, BGP, policy (KEEP=1 leaves it standing)
+	@scripts/demo.sh
+
+test: build ## every suite: unit, property, network namespaces, the demo's scenario
+	@scripts/test.sh
+
+## While working on it
+.PHONY: check fmt crds test-unit test-netns bench clean
+check: ## formatting, clippy, licences and doors, generated files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) run --locked -q -p xtask -- crds --check
+	@scripts/deny.sh
+
+fmt: ## format
+	$(CARGO) fmt --all
+
+crds: ## write charts/caracal-crds from the resource types
+	$(CARGO) run --locked -q -p xtask -- crds
+
+test-unit: ## what needs neither root nor network
+	@scripts/test.sh unit
+
+test-netns: build ## what needs root and network namespaces
+	@scripts/test.sh netns
+
+bench: build ## ratios against named peers on this machine
+	@scripts/bench.sh
+
+clean: ## remove build output
+	$(CARGO) clean
