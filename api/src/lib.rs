@@ -1,1 +1,11 @@
 //! The resource model: kinds, defaults, validation, selectors, names and conversions.
+//!
+//! Owns what every other package agrees on: the `projectcalico.org/v3` types with their exact JSON shapes, the
+//! objects derived from Pods, Nodes, Namespaces and ServiceAccounts, the selector language, and names.
+//! Never does I/O, never reads a clock.
+
+pub mod crd;
+pub mod meta;
+pub mod names;
+pub mod v3;
+pub mod virtual_;

@@ -1,0 +1,1 @@
+//! Workload endpoints: what policy and routing see of a Pod.
