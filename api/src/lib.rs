@@ -5,7 +5,12 @@
 //! Never does I/O, never reads a clock.
 
 pub mod crd;
+pub mod k8s_policy;
 pub mod meta;
 pub mod names;
+pub mod net;
+pub mod policy_selector;
+pub mod routing;
+pub mod selector;
 pub mod v3;
 pub mod virtual_;
