@@ -25,6 +25,14 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         v3::Tier::crd(),
         v3::NetworkSet::crd(),
         v3::GlobalNetworkSet::crd(),
+        v3::HostEndpoint::crd(),
+        v3::IPReservation::crd(),
+        v3::BGPFilter::crd(),
+        v3::StagedNetworkPolicy::crd(),
+        v3::StagedGlobalNetworkPolicy::crd(),
+        v3::StagedKubernetesNetworkPolicy::crd(),
+        v3::KubeControllersConfiguration::crd(),
+        v3::CalicoNodeStatus::crd(),
     ];
     for definition in &mut definitions {
         normalize(definition);
