@@ -1,0 +1,527 @@
+//! The parameters of the calculation, typed, from FelixConfiguration and the environment.
+//!
+//! Owns defaults and meaning of every parameter that the calculation uses. A value that cannot be read counts as
+//! absent and is reported. Source: Calico `felix/config/config_params.go`; field by field in
+//! `docs/reference` as generated from the API type.
+
+mod merge;
+
+use std::net::IpAddr;
+
+use caracal_api::v3::{FelixConfigurationSpec, Port, ProtoPort};
+use ipnet::IpNet;
+
+pub use merge::{Layers, Merged, merge};
+
+use crate::rules::PortRange;
+
+/// Most members of an IP set unless configured.
+const MAX_IPSET_SIZE: u32 = 1_048_576;
+/// Route protocol of all our routes unless configured.
+const ROUTE_PROTOCOL: u8 = 80;
+/// Metric of routes to workloads unless configured.
+const ROUTE_METRIC: u32 = 1_024;
+/// Bits of the packet mark that we may use unless configured.
+const MARK_MASK: u32 = 0xffff_0000;
+/// Bits that the rules need: accept, pass, drop and two scratch bits.
+const MARK_BITS_MIN: u32 = 5;
+
+/// What the end of a chain does with a packet that was let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllowAction {
+    /// Accept it in this table.
+    Accept,
+    /// Leave it to the rules after ours.
+    Return,
+}
+
+/// What is done with a denied packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenyAction {
+    /// It disappears.
+    Drop,
+    /// The sender is told.
+    Reject,
+}
+
+/// What is done with traffic from workloads to their host after policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointToHostAction {
+    /// Dropped.
+    Drop,
+    /// Left to the rules after ours.
+    Return,
+    /// Accepted.
+    Accept,
+}
+
+/// What is done with traffic to service addresses that nobody serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceLoopPrevention {
+    /// Dropped.
+    Drop,
+    /// Rejected.
+    Reject,
+    /// Nothing.
+    Disabled,
+}
+
+/// A port of a host endpoint that stays open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailsafePort {
+    /// Network of the other side; any if absent.
+    pub net: Option<IpNet>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+}
+
+/// Bits of the packet mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkBits {
+    /// The packet is let pass.
+    pub accept: u32,
+    /// The packet goes to the next tier.
+    pub pass: u32,
+    /// The packet is denied.
+    pub drop: u32,
+    /// All groups of criteria hold so far; the packet comes from a workload (raw table).
+    pub scratch0: u32,
+    /// This group of criteria holds.
+    pub scratch1: u32,
+}
+
+impl MarkBits {
+    /// Takes the bits from the low end of a mask; `None` when it has too few.
+    #[must_use]
+    pub const fn from_mask(mask: u32) -> Option<Self> {
+        if mask.count_ones() < MARK_BITS_MIN {
+            return None;
+        }
+        let (accept, rest) = lowest(mask);
+        let (pass, rest) = lowest(rest);
+        let (drop, rest) = lowest(rest);
+        let (scratch0, rest) = lowest(rest);
+        let (scratch1, _) = lowest(rest);
+        Some(Self {
+            accept,
+            pass,
+            drop,
+            scratch0,
+            scratch1,
+        })
+    }
+
+    /// All of them.
+    #[must_use]
+    pub const fn all(&self) -> u32 {
+        self.accept | self.pass | self.drop | self.scratch0 | self.scratch1
+    }
+}
+
+/// The lowest bit of a mask, and the mask without it.
+const fn lowest(mask: u32) -> (u32, u32) {
+    let bit = mask & mask.wrapping_neg();
+    (bit, mask & !bit)
+}
+
+/// The parameters of the calculation.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of FelixConfiguration, documented there"
+)]
+pub struct Config {
+    pub ipv6_support: bool,
+    pub interface_prefixes: Vec<String>,
+    pub endpoint_to_host_action: EndpointToHostAction,
+    pub filter_allow_action: AllowAction,
+    pub mangle_allow_action: AllowAction,
+    pub deny_action: DenyAction,
+    pub log_prefix: String,
+    pub marks: MarkBits,
+    pub disable_conntrack_invalid_check: bool,
+    pub allow_vxlan_packets_from_workloads: bool,
+    pub allow_ipip_packets_from_workloads: bool,
+    pub ipip_enabled: Option<bool>,
+    pub vxlan_enabled: Option<bool>,
+    pub vxlan_port: u16,
+    pub failsafe_inbound: Vec<FailsafePort>,
+    pub failsafe_outbound: Vec<FailsafePort>,
+    pub max_ipset_size: u32,
+    pub nat_port_range: Option<PortRange>,
+    pub nat_outgoing_address: Option<IpAddr>,
+    pub nat_exclude_hosts: bool,
+    pub nat_outgoing_interface: Option<String>,
+    pub external_nodes: Vec<IpNet>,
+    pub route_protocol: u8,
+    pub ipv4_route_metric: u32,
+    pub ipv6_route_metric: u32,
+    pub ipv4_route_source: Option<IpAddr>,
+    pub ipv6_route_source: Option<IpAddr>,
+    pub ip_forwarding: bool,
+    pub spoofing_allowed: bool,
+    pub service_loop_prevention: ServiceLoopPrevention,
+    pub floating_ips: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_spec(&FelixConfigurationSpec::default()).0
+    }
+}
+
+/// Collects values that cannot be read.
+struct Reader(Vec<String>);
+
+impl Reader {
+    fn bad(&mut self, field: &str, value: impl std::fmt::Display, remedy: &str) {
+        self.0.push(format!("{field} has value {value}: {remedy}"));
+    }
+
+    /// One of a few words, whatever their case.
+    fn word<T: Copy>(&mut self, field: &str, value: Option<&String>, words: &[(&str, T)], default: T) -> T {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return default;
+        };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
+            return *meaning;
+        }
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.bad(
+            field,
+            format!("{value:?}"),
+            &format!("write one of {}", words.join(", ")),
+        );
+        default
+    }
+
+    fn number<T: TryFrom<i32> + Copy>(&mut self, field: &str, value: Option<i32>, default: T) -> T {
+        let Some(value) = value else { return default };
+        T::try_from(value).unwrap_or_else(|_| {
+            self.bad(field, value, "write a number in range");
+            default
+        })
+    }
+
+    fn address(&mut self, field: &str, value: Option<&String>) -> Option<IpAddr> {
+        let value = value.filter(|value| !value.is_empty())?;
+        let address = value.parse().ok();
+        if address.is_none() {
+            self.bad(field, format!("{value:?}"), "write an address");
+        }
+        address
+    }
+}
+
+impl Config {
+    /// Parameters for an effective FelixConfiguration, and what of it could not be read.
+    #[must_use]
+    pub fn from_spec(spec: &FelixConfigurationSpec) -> (Self, Vec<String>) {
+        let mut read = Reader(Vec::new());
+        let allow = [("ACCEPT", AllowAction::Accept), ("RETURN", AllowAction::Return)];
+        let deny = [("DROP", DenyAction::Drop), ("REJECT", DenyAction::Reject)];
+        let to_host = [
+            ("DROP", EndpointToHostAction::Drop),
+            ("RETURN", EndpointToHostAction::Return),
+            ("ACCEPT", EndpointToHostAction::Accept),
+        ];
+        let service_loop = [
+            ("Drop", ServiceLoopPrevention::Drop),
+            ("Reject", ServiceLoopPrevention::Reject),
+            ("Disabled", ServiceLoopPrevention::Disabled),
+        ];
+        let switch = [("Enabled", true), ("Disabled", false)];
+        let config = Self {
+            ipv6_support: spec.ipv6_support.unwrap_or(true),
+            interface_prefixes: interface_prefixes(spec.interface_prefix.as_deref()),
+            endpoint_to_host_action: read.word(
+                "defaultEndpointToHostAction",
+                spec.default_endpoint_to_host_action.as_ref(),
+                &to_host,
+                EndpointToHostAction::Drop,
+            ),
+            filter_allow_action: read.word(
+                "iptablesFilterAllowAction",
+                spec.iptables_filter_allow_action.as_ref(),
+                &allow,
+                AllowAction::Accept,
+            ),
+            mangle_allow_action: read.word(
+                "iptablesMangleAllowAction",
+                spec.iptables_mangle_allow_action.as_ref(),
+                &allow,
+                AllowAction::Accept,
+            ),
+            deny_action: read.word(
+                "iptablesFilterDenyAction",
+                spec.iptables_filter_deny_action.as_ref(),
+                &deny,
+                DenyAction::Drop,
+            ),
+            log_prefix: spec
+                .log_prefix
+                .clone()
+                .unwrap_or_else(|| "calico-packet".to_owned()),
+            marks: marks(&mut read, spec.iptables_mark_mask),
+            disable_conntrack_invalid_check: spec.disable_conntrack_invalid_check.unwrap_or(false),
+            allow_vxlan_packets_from_workloads: spec.allow_vxlan_packets_from_workloads.unwrap_or(false),
+            allow_ipip_packets_from_workloads: spec.allow_ipip_packets_from_workloads.unwrap_or(false),
+            ipip_enabled: spec.ipip_enabled,
+            vxlan_enabled: spec.vxlan_enabled,
+            vxlan_port: read.number("vxlanPort", spec.vxlan_port, 4_789),
+            failsafe_inbound: failsafe(
+                &mut read,
+                "failsafeInboundHostPorts",
+                spec.failsafe_inbound_host_ports.as_deref(),
+                &[
+                    (6, 22),
+                    (17, 68),
+                    (6, 179),
+                    (6, 2379),
+                    (6, 2380),
+                    (6, 5473),
+                    (6, 6443),
+                    (6, 6666),
+                    (6, 6667),
+                ],
+            ),
+            failsafe_outbound: failsafe(
+                &mut read,
+                "failsafeOutboundHostPorts",
+                spec.failsafe_outbound_host_ports.as_deref(),
+                &[
+                    (17, 53),
+                    (17, 67),
+                    (6, 179),
+                    (6, 2379),
+                    (6, 2380),
+                    (6, 5473),
+                    (6, 6443),
+                    (6, 6666),
+                    (6, 6667),
+                ],
+            ),
+            max_ipset_size: read
+                .number("maxIpsetSize", spec.max_ipset_size, MAX_IPSET_SIZE)
+                .max(1),
+            nat_port_range: port_range(&mut read, spec.nat_port_range.as_ref()),
+            nat_outgoing_address: read.address("natOutgoingAddress", spec.nat_outgoing_address.as_ref()),
+            nat_exclude_hosts: read.word(
+                "natOutgoingExclusions",
+                spec.nat_outgoing_exclusions.as_ref(),
+                &[("IPPoolsOnly", false), ("IPPoolsAndHostIPs", true)],
+                false,
+            ),
+            nat_outgoing_interface: spec
+                .iptables_nat_outgoing_interface_filter
+                .clone()
+                .filter(|name| !name.is_empty()),
+            external_nodes: external_nodes(
+                &mut read,
+                spec.external_nodes_list.as_deref().unwrap_or_default(),
+            ),
+            route_protocol: read.number("deviceRouteProtocol", spec.device_route_protocol, ROUTE_PROTOCOL),
+            ipv4_route_metric: read.number(
+                "ipv4NormalRoutePriority",
+                spec.ipv4_normal_route_priority,
+                ROUTE_METRIC,
+            ),
+            ipv6_route_metric: read.number(
+                "ipv6NormalRoutePriority",
+                spec.ipv6_normal_route_priority,
+                ROUTE_METRIC,
+            ),
+            ipv4_route_source: read
+                .address(
+                    "deviceRouteSourceAddress",
+                    spec.device_route_source_address.as_ref(),
+                )
+                .filter(IpAddr::is_ipv4),
+            ipv6_route_source: read
+                .address(
+                    "deviceRouteSourceAddressIPv6",
+                    spec.device_route_source_address_i_pv6.as_ref(),
+                )
+                .filter(IpAddr::is_ipv6),
+            ip_forwarding: read.word("ipForwarding", spec.ip_forwarding.as_ref(), &switch, true),
+            spoofing_allowed: read.word(
+                "workloadSourceSpoofing",
+                spec.workload_source_spoofing.as_ref(),
+                &[("Any", true), ("Disabled", false)],
+                false,
+            ),
+            service_loop_prevention: read.word(
+                "serviceLoopPrevention",
+                spec.service_loop_prevention.as_ref(),
+                &service_loop,
+                ServiceLoopPrevention::Drop,
+            ),
+            floating_ips: read.word("floatingIPs", spec.floating_ips.as_ref(), &switch, false),
+        };
+        (config, read.0)
+    }
+
+    /// Action at the end of the filter table for what may pass.
+    #[must_use]
+    pub const fn filter_allow(&self) -> crate::rules::Action {
+        allow(self.filter_allow_action)
+    }
+
+    /// Action at the end of the mangle table for what may pass.
+    #[must_use]
+    pub const fn mangle_allow(&self) -> crate::rules::Action {
+        allow(self.mangle_allow_action)
+    }
+
+    /// Action for what may not pass, in the filter table.
+    #[must_use]
+    pub const fn deny(&self) -> crate::rules::Action {
+        match self.deny_action {
+            DenyAction::Drop => crate::rules::Action::Drop,
+            DenyAction::Reject => crate::rules::Action::Reject,
+        }
+    }
+}
+
+const fn allow(action: AllowAction) -> crate::rules::Action {
+    match action {
+        AllowAction::Accept => crate::rules::Action::Accept,
+        AllowAction::Return => crate::rules::Action::Return,
+    }
+}
+
+fn interface_prefixes(text: Option<&str>) -> Vec<String> {
+    let prefixes: Vec<String> = text
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|prefix| !prefix.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if prefixes.is_empty() {
+        vec!["cali".to_owned()]
+    } else {
+        prefixes
+    }
+}
+
+fn marks(read: &mut Reader, mask: Option<u32>) -> MarkBits {
+    let default = MarkBits {
+        accept: 0x1_0000,
+        pass: 0x2_0000,
+        drop: 0x4_0000,
+        scratch0: 0x8_0000,
+        scratch1: 0x10_0000,
+    };
+    let Some(mask) = mask.filter(|mask| *mask != MARK_MASK) else {
+        return default;
+    };
+    MarkBits::from_mask(mask).unwrap_or_else(|| {
+        read.bad(
+            "iptablesMarkMask",
+            format!("{mask:#x}"),
+            "give at least five bits",
+        );
+        default
+    })
+}
+
+fn port_range(read: &mut Reader, port: Option<&Port>) -> Option<PortRange> {
+    match port? {
+        Port::Range { min, max } => Some(PortRange { min: *min, max: *max }),
+        other @ (Port::Named(_) | Port::Invalid(_)) => {
+            read.bad("natPortRange", format!("\"{other}\""), "write \"min:max\"");
+            None
+        }
+    }
+}
+
+fn external_nodes(read: &mut Reader, texts: &[String]) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for text in texts {
+        match caracal_api::net::parse_cidr_or_address(text) {
+            Some(net) => nets.push(net),
+            None => read.bad("externalNodesList", format!("{text:?}"), "write a CIDR"),
+        }
+    }
+    nets
+}
+
+/// The ports that stay open. An entry that cannot be read is left out and reported; an absent list is the default.
+fn failsafe(
+    read: &mut Reader,
+    field: &str,
+    ports: Option<&[ProtoPort]>,
+    default: &[(u8, u16)],
+) -> Vec<FailsafePort> {
+    let Some(ports) = ports else {
+        let open = |(protocol, port): &(u8, u16)| FailsafePort {
+            net: None,
+            protocol: *protocol,
+            port: *port,
+        };
+        return default.iter().map(open).collect();
+    };
+    let mut failsafe = Vec::new();
+    for entry in ports {
+        let protocol = if entry.protocol.is_empty() {
+            "tcp"
+        } else {
+            &entry.protocol
+        };
+        let protocol = caracal_api::v3::Protocol::from(protocol)
+            .number()
+            .filter(|number| matches!(number, 6 | 17 | 132));
+        let net = (!entry.net.is_empty()).then(|| caracal_api::net::parse_cidr_or_address(&entry.net));
+        match (protocol, entry.port, net) {
+            (Some(protocol), Some(port), None | Some(Some(_))) => failsafe.push(FailsafePort {
+                net: net.flatten(),
+                protocol,
+                port,
+            }),
+            _ => read.bad(
+                field,
+                format!("{}:{}:{}", entry.protocol, entry.net, entry.port.unwrap_or(0)),
+                "write protocol tcp, udp or sctp, a port, and a CIDR or none",
+            ),
+        }
+    }
+    failsafe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_mask_gives_the_default_bits() {
+        assert_eq!(MarkBits::from_mask(MARK_MASK), Some(Config::default().marks));
+        assert_eq!(MarkBits::from_mask(0xf), None);
+        let bits = MarkBits::from_mask(0b1111_1010).unwrap();
+        assert_eq!((bits.accept, bits.pass, bits.all().count_ones()), (2, 8, 5));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_reported_and_the_default_counts() {
+        let spec = FelixConfigurationSpec {
+            default_endpoint_to_host_action: Some("accept".to_owned()),
+            iptables_filter_deny_action: Some("Explode".to_owned()),
+            iptables_mark_mask: Some(3),
+            vxlan_port: Some(70_000),
+            failsafe_inbound_host_ports: Some(vec![ProtoPort {
+                protocol: "icmp".to_owned(),
+                port: Some(1),
+                ..ProtoPort::default()
+            }]),
+            ..FelixConfigurationSpec::default()
+        };
+        let (config, problems) = Config::from_spec(&spec);
+        assert_eq!(config.endpoint_to_host_action, EndpointToHostAction::Accept);
+        assert_eq!(config.deny_action, DenyAction::Drop);
+        assert_eq!(config.vxlan_port, 4_789);
+        assert!(config.failsafe_inbound.is_empty());
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+}

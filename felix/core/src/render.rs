@@ -1,0 +1,3 @@
+//! Rules in the language of a backend.
+
+pub mod iptables;
