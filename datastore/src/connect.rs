@@ -1,0 +1,166 @@
+//! Where the API server is, and a connection to it.
+//!
+//! Order: the kubeconfig that was given, then the service account of the pod, then `KUBECONFIG` and the default
+//! file. In a container an inherited `KUBECONFIG` does not win over the service account.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use kube::Config;
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::client::Client;
+use crate::error::{Error, Result, chain};
+use crate::watch::WATCH_TIMEOUT;
+
+/// A silent connection is given up this long after a watch should have ended by itself.
+const READ_TIMEOUT_SLACK: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to find the API server; by default as the environment says.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectOptions {
+    /// The kubeconfig file.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig file; by default its current one.
+    pub context: Option<String>,
+    /// Address of the server, in place of the one found (`https://HOST:PORT`).
+    pub server: Option<String>,
+    /// Name that the server's logs show; by default `caracal/VERSION`.
+    pub user_agent: String,
+}
+
+impl Client {
+    /// Connects to the API server. No request is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// When no server is known, or the kubeconfig, an address, a certificate or credentials cannot be used.
+    pub async fn connect(options: &ConnectOptions) -> Result<Self> {
+        install_crypto_provider();
+        let mut config = find(options).await?;
+        if let Some(server) = &options.server {
+            config.cluster_url = server_address(server)?;
+        }
+        // Without this a half-open connection would keep a watch silent for ever.
+        config.read_timeout = Some(WATCH_TIMEOUT + READ_TIMEOUT_SLACK);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Writes must not be repeated behind the caller's back: a lost answer would look like a conflict.
+        config.default_retry = false;
+        config.headers.push((USER_AGENT, user_agent(&options.user_agent)));
+        let server = config.cluster_url.to_string();
+        let builder = ClientBuilder::try_from(config).map_err(|error| Error::Setup {
+            server,
+            problem: chain(&error),
+        })?;
+        Ok(Self::from_kube(builder.build()))
+    }
+}
+
+async fn find(options: &ConnectOptions) -> Result<Config> {
+    let select = KubeConfigOptions {
+        context: options.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    if let Some(path) = &options.kubeconfig {
+        return from_file(path, &select).await;
+    }
+    let in_cluster = match Config::incluster() {
+        Ok(config) => return Ok(config),
+        Err(error) => chain(&error),
+    };
+    match Config::from_kubeconfig(&select).await {
+        Ok(config) => Ok(config),
+        Err(error) => match &options.server {
+            // A bare address is enough for servers without credentials.
+            Some(server) => Ok(Config::new(server_address(server)?)),
+            None => Err(Error::NoServer {
+                problem: format!("not in a pod ({in_cluster}); no kubeconfig ({})", chain(&error)),
+            }),
+        },
+    }
+}
+
+async fn from_file(path: &Path, select: &KubeConfigOptions) -> Result<Config> {
+    let problem = |error: kube::config::KubeconfigError| Error::Kubeconfig {
+        path: path.to_owned(),
+        problem: chain(&error),
+    };
+    let file = Kubeconfig::read_from(path).map_err(problem)?;
+    Config::from_custom_kubeconfig(file, select)
+        .await
+        .map_err(problem)
+}
+
+fn server_address(server: &str) -> Result<http::Uri> {
+    let refuse = |problem: String| Error::ServerAddress {
+        server: server.to_owned(),
+        problem,
+    };
+    let uri: http::Uri = server
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| refuse(error.to_string()))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(refuse("the scheme is neither http nor https".to_owned()));
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(refuse("it has no host".to_owned()));
+    }
+    Ok(uri)
+}
+
+fn user_agent(name: &str) -> HeaderValue {
+    let own = HeaderValue::from_static(concat!("caracal/", env!("CARGO_PKG_VERSION")));
+    if name.is_empty() {
+        return own;
+    }
+    HeaderValue::from_str(name).unwrap_or(own)
+}
+
+/// Makes ring the cryptography of the process. With none chosen, the first TLS connection panics when more than one
+/// is compiled in.
+fn install_crypto_provider() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fails when the program has chosen one already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_addresses_need_scheme_and_host() {
+        assert!(server_address("https://172.30.0.254:6443").is_ok());
+        assert!(server_address("http://[::1]:8080").is_ok());
+        for bad in ["", "172.30.0.254:6443", "ftp://host", "https://", "not a url"] {
+            let error = server_address(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("https://HOST:PORT") && error.contains(bad),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_user_agent_that_is_no_header_is_replaced() {
+        assert_eq!(user_agent("caracal-felix/1"), "caracal-felix/1");
+        assert!(user_agent("bad\nvalue").to_str().unwrap().starts_with("caracal/"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_kubeconfig_is_named_with_its_path() {
+        let options = ConnectOptions {
+            kubeconfig: Some(PathBuf::from("/nonexistent/kubeconfig")),
+            ..ConnectOptions::default()
+        };
+        let error = Client::connect(&options).await.err().unwrap().to_string();
+        assert!(error.contains("/nonexistent/kubeconfig"), "{error}");
+    }
+}
