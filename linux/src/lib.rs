@@ -4,9 +4,12 @@
 //! configuration interfaces. It knows nothing about Kubernetes or Calico: plain data in, plain data out.
 //! Sources: `linux/rtnetlink.h`, `linux/netfilter/ipset/ip_set.h`, `linux/netfilter/nfnetlink_conntrack.h`, `linux/tcp.h`.
 
+pub mod conntrack;
 pub mod error;
+pub mod ipset;
 pub mod netlink;
 pub mod netns;
+mod nfnetlink;
 pub mod sysctl;
 
 pub use error::{Errno, Error, Result};
