@@ -4,6 +4,7 @@
 //! [`Core::flush`], and carry out what [`Dirty`] names of [`Desired`]. The output is a function of the present
 //! input alone; neither the order of updates nor their history shows in it.
 
+pub mod calc;
 pub mod config;
 mod core;
 pub mod desired;

@@ -4,6 +4,11 @@
 //! [`render`](crate::render). A rule matches when all its criteria do. Source: the vocabulary that Calico's chains
 //! need (`felix/generictables`).
 
+pub mod dispatch;
+pub mod endpoint;
+pub mod policy;
+pub mod static_chains;
+
 use std::fmt;
 use std::net::IpAddr;
 
