@@ -6,6 +6,7 @@
 
 pub mod crd;
 pub mod k8s_policy;
+pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod net;
@@ -14,3 +15,4 @@ pub mod routing;
 pub mod selector;
 pub mod v3;
 pub mod virtual_;
+pub mod yaml;

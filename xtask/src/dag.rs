@@ -21,7 +21,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("caracal-ipam", &["caracal-api", "caracal-datastore"]),
     ("caracal-felix-core", &["caracal-api"]),
     ("caracal-bgpd-compile", &["caracal-api", "caracal-bgpd-core"]),
-    ("caracal-cni", &["caracal-api", "caracal-datastore", "caracal-ipam", "caracal-linux"]),
+    (
+        "caracal-cni",
+        &[
+            "caracal-api",
+            "caracal-datastore",
+            "caracal-ipam",
+            "caracal-linux",
+        ],
+    ),
     (
         "caracal-felix",
         &[
@@ -59,7 +67,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "caracal-lab",
-        &["caracal-api", "caracal-datastore", "caracal-linux", "caracal-apiserver", "caracal-daemon"],
+        &[
+            "caracal-api",
+            "caracal-datastore",
+            "caracal-linux",
+            "caracal-apiserver",
+            "caracal-daemon",
+        ],
     ),
 ];
 
@@ -80,10 +94,23 @@ const DOORS: &[(&str, &[&str])] = &[
 ];
 
 /// What a pure core must never be able to reach, however indirectly.
-const IMPURE: &[&str] = &["tokio", "kube-client", "kube-runtime", "rtnetlink", "hyper", "nix", "socket2"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "kube-client",
+    "kube-runtime",
+    "rtnetlink",
+    "hyper",
+    "nix",
+    "socket2",
+];
 
 /// The packages that promise purity.
-const CORES: &[&str] = &["caracal-api", "caracal-felix-core", "caracal-bgpd-core", "caracal-bgpd-compile"];
+const CORES: &[&str] = &[
+    "caracal-api",
+    "caracal-felix-core",
+    "caracal-bgpd-core",
+    "caracal-bgpd-compile",
+];
 
 /// Checks every rule and reports all violations at once.
 ///
@@ -97,7 +124,11 @@ pub(crate) fn check() -> Result<()> {
         check_doors(&package, &mut findings);
     }
     check_purity(&metadata, &mut findings)?;
-    if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", findings.join("\n"))
+    }
 }
 
 /// One workspace member and what it uses in production.
@@ -113,21 +144,34 @@ fn metadata() -> Result<Value> {
         .output()
         .context("running cargo metadata")?;
     if !output.status.success() {
-        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo metadata failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     serde_json::from_slice(&output.stdout).context("reading the output of cargo metadata")
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 fn members(metadata: &Value) -> Vec<Member> {
-    let ids: BTreeSet<&str> = list(metadata, "workspace_members").iter().filter_map(Value::as_str).collect();
+    let ids: BTreeSet<&str> = list(metadata, "workspace_members")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     list(metadata, "packages")
         .iter()
         .filter(|package| ids.contains(text(package, "id").as_str()))
@@ -138,7 +182,11 @@ fn members(metadata: &Value) -> Vec<Member> {
                 .filter(|dependency| dependency.get("kind").is_none_or(Value::is_null))
                 .map(|dependency| {
                     let rename = text(dependency, "rename");
-                    if rename.is_empty() { text(dependency, "name") } else { rename }
+                    if rename.is_empty() {
+                        text(dependency, "name")
+                    } else {
+                        rename
+                    }
                 })
                 .collect(),
         })
@@ -150,12 +198,18 @@ fn check_arrows(package: &Member, findings: &mut Vec<String>) {
         return;
     }
     let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == package.name) else {
-        findings.push(format!("{}: a package without a row in xtask/src/dag.rs", package.name));
+        findings.push(format!(
+            "{}: a package without a row in xtask/src/dag.rs",
+            package.name
+        ));
         return;
     };
     for used in package.uses.iter().filter(|used| used.starts_with("caracal-")) {
         if !allowed.contains(&used.as_str()) {
-            findings.push(format!("{} -> {used}: this arrow is not drawn in ARCHITECTURE.md", package.name));
+            findings.push(format!(
+                "{} -> {used}: this arrow is not drawn in ARCHITECTURE.md",
+                package.name
+            ));
         }
     }
 }
@@ -163,17 +217,26 @@ fn check_arrows(package: &Member, findings: &mut Vec<String>) {
 fn check_doors(package: &Member, findings: &mut Vec<String>) {
     for (external, doors) in DOORS {
         if package.uses.contains(*external) && !doors.contains(&package.name.as_str()) {
-            findings.push(format!("{} -> {external}: this crate enters through {doors:?} only", package.name));
+            findings.push(format!(
+                "{} -> {external}: this crate enters through {doors:?} only",
+                package.name
+            ));
         }
     }
 }
 
 fn check_purity(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
-    let resolve = metadata.get("resolve").context("cargo metadata without a resolved graph")?;
-    let names: BTreeMap<String, String> =
-        list(metadata, "packages").iter().map(|package| (text(package, "id"), text(package, "name"))).collect();
-    let edges: BTreeMap<String, Vec<String>> =
-        list(resolve, "nodes").iter().map(|node| (text(node, "id"), normal_edges(node))).collect();
+    let resolve = metadata
+        .get("resolve")
+        .context("cargo metadata without a resolved graph")?;
+    let names: BTreeMap<String, String> = list(metadata, "packages")
+        .iter()
+        .map(|package| (text(package, "id"), text(package, "name")))
+        .collect();
+    let edges: BTreeMap<String, Vec<String>> = list(resolve, "nodes")
+        .iter()
+        .map(|node| (text(node, "id"), normal_edges(node)))
+        .collect();
     for (id, name) in names.iter().filter(|(_, name)| CORES.contains(&name.as_str())) {
         let mut seen = BTreeSet::new();
         let mut stack = vec![id.clone()];
@@ -196,7 +259,11 @@ fn check_purity(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
 fn normal_edges(node: &Value) -> Vec<String> {
     list(node, "deps")
         .iter()
-        .filter(|dep| list(dep, "dep_kinds").iter().any(|kind| kind.get("kind").is_none_or(Value::is_null)))
+        .filter(|dep| {
+            list(dep, "dep_kinds")
+                .iter()
+                .any(|kind| kind.get("kind").is_none_or(Value::is_null))
+        })
         .map(|dep| text(dep, "pkg"))
         .collect()
 }
@@ -214,7 +281,10 @@ mod tests {
     fn an_arrow_that_is_not_drawn_is_found() {
         let package = Member {
             name: "caracal-bgpd-core".to_owned(),
-            uses: ["caracal-api", "rtnetlink"].into_iter().map(str::to_owned).collect(),
+            uses: ["caracal-api", "rtnetlink"]
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         };
         let mut findings = Vec::new();
         check_arrows(&package, &mut findings);

@@ -19,7 +19,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
         findings.extend(findings_in(&name, &text));
     }
-    if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", findings.join("\n"))
+    }
 }
 
 /// The production lines of files that are longer than one sitting, longest first.
@@ -48,17 +52,27 @@ fn findings_in(name: &str, text: &str) -> Vec<String> {
     for (index, line) in text.lines().enumerate() {
         let note = ["TO", "DO"].concat();
         if line.contains(&format!("{note}:")) || line.contains(&format!("{note}(")) {
-            findings.push(format!("{name}:{}: a {note}: make it an issue or do it", index + 1));
+            findings.push(format!(
+                "{name}:{}: a {note}: make it an issue or do it",
+                index + 1
+            ));
         }
         if line.contains("#[ignore") || line.contains("#[should_panic") {
-            findings.push(format!("{name}:{}: a test that is skipped or expects a panic", index + 1));
+            findings.push(format!(
+                "{name}:{}: a test that is skipped or expects a panic",
+                index + 1
+            ));
         }
     }
     findings
 }
 
 fn production_lines(text: &str) -> usize {
-    text.split("#[cfg(test)]").next().unwrap_or_default().lines().count()
+    text.split("#[cfg(test)]")
+        .next()
+        .unwrap_or_default()
+        .lines()
+        .count()
 }
 
 fn sources(root: &Path) -> Result<Vec<PathBuf>> {
@@ -67,7 +81,10 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if path.is_dir() {
                 if !matches!(name, "target" | ".git" | "xtask") && !name.starts_with('.') {
                     folders.push(path);

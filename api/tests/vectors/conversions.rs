@@ -1,3 +1,5 @@
+//! Pods, Namespaces, ServiceAccounts and policies of Kubernetes to the model.
+
 use caracal_api::k8s_policy::{self, ClusterNetworkPolicy};
 use caracal_api::policy_selector;
 use caracal_api::virtual_::{profile, workload_endpoint};

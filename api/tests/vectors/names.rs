@@ -1,3 +1,5 @@
+//! Names, ids and hashes.
+
 use caracal_api::names::{self, IpVersion, PolicyKind};
 use caracal_api::net::MacAddress;
 use caracal_api::selector::Selector;

@@ -1,3 +1,5 @@
+//! The selector language, and what rules and policies make of selectors.
+
 use std::collections::BTreeMap;
 
 use caracal_api::policy_selector;
