@@ -1,6 +1,16 @@
 //! A data centre on one machine: nodes, fabric, top-of-rack and pods as network namespaces.
 
+pub mod anchor;
+pub mod enter;
+pub mod error;
+pub mod fabric;
+pub mod listen;
 pub mod peers;
 pub mod pod_server;
+pub mod process;
+pub mod programs;
 pub mod state;
+pub mod sweep;
 pub mod topology;
+
+pub use error::{Error, Result};
