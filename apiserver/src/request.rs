@@ -1,0 +1,131 @@
+//! What a request asks for: its path and its query, taken apart. Decides nothing.
+
+use std::collections::BTreeMap;
+
+use crate::status::ApiError;
+
+/// The path of a resource request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ResourcePath {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) resource: String,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
+}
+
+impl ResourcePath {
+    /// Takes `/api/v1/…` or `/apis/GROUP/VERSION/…` apart; `None` for anything else or when it ends before a resource.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let group = match parts.next()? {
+            "api" => String::new(),
+            "apis" => parts.next()?.to_owned(),
+            _ => return None,
+        };
+        let version = parts.next()?.to_owned();
+        let rest: Vec<String> = parts.map(decode).collect();
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let own = |text: &&str| Some((*text).to_owned());
+        let (namespace, rest) = match rest.as_slice() {
+            // `namespaces/x/status` and `/finalize` are about the namespace itself.
+            ["namespaces", name, sub @ ("status" | "finalize")] => {
+                let (name, subresource) = (own(name), own(sub));
+                let resource = "namespaces".to_owned();
+                return Some(Self { group, version, namespace: None, resource, name, subresource });
+            }
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (own(namespace), rest),
+            rest => (None, rest),
+        };
+        let (resource, name, subresource) = match rest {
+            [resource] => (resource, None, None),
+            [resource, name] => (resource, own(name), None),
+            [resource, name, subresource] => (resource, own(name), own(subresource)),
+            _ => return None,
+        };
+        Some(Self { group, version, namespace, resource: (*resource).to_owned(), name, subresource })
+    }
+}
+
+/// Undoes percent encoding.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(value) if byte == b'%' => {
+                bytes.push(value);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The query of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(BTreeMap<String, String>);
+
+impl Query {
+    pub(crate) fn parse(text: Option<&str>) -> Self {
+        let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
+        });
+        Self(pairs.collect())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    pub(crate) fn is_true(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
+    }
+
+    /// A number that must be one when given.
+    pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
+        match self.get(key) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                ApiError::bad_request(format!("{key}: Invalid value: \"{text}\": must be a number that is not negative"))
+            }),
+        }
+    }
+
+    pub(crate) fn dry_run(&self) -> Result<bool, ApiError> {
+        match self.get("dryRun") {
+            "" => Ok(false),
+            "All" => Ok(true),
+            other => {
+                let message = format!("dryRun: Unsupported value: \"{other}\": supported values: \"All\"");
+                Err(ApiError::new(422, "Invalid", message))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_apart() {
+        let path = |text| ResourcePath::parse(text).unwrap();
+        let pod = path("/api/v1/namespaces/a/pods/b/status");
+        assert_eq!((pod.namespace.as_deref(), pod.resource.as_str()), (Some("a"), "pods"));
+        assert_eq!((pod.name.as_deref(), pod.subresource.as_deref()), (Some("b"), Some("status")));
+        let namespace = path("/api/v1/namespaces/a");
+        assert_eq!((namespace.resource.as_str(), namespace.name.as_deref()), ("namespaces", Some("a")));
+        assert_eq!(path("/apis/g/v/x/a%2fb").name.as_deref(), Some("a/b"));
+        assert_eq!(ResourcePath::parse("/apis/g/v"), None);
+        assert_eq!(ResourcePath::parse("/metrics"), None);
+        assert_eq!(decode("%zz%4"), "%zz%4");
+    }
+}

@@ -1,0 +1,170 @@
+//! Label and field selectors of list and watch requests.
+
+use crate::status::ApiError;
+use crate::store::Attributes;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Test {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    Absent,
+    Greater(i64),
+    Less(i64),
+}
+
+/// What a request selects; empty selects everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Selector {
+    labels: Vec<(String, Test)>,
+    fields: Vec<(String, bool, String)>,
+}
+
+impl Selector {
+    pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
+        let bad = |why: String| ApiError::bad_request(format!("unable to parse requirement: {why}"));
+        Ok(Self { labels: parse_labels(labels).map_err(bad)?, fields: parse_fields(fields)? })
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The names of the fields that are selected on.
+    pub(crate) fn field_names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(name, _, _)| name.as_str())
+    }
+
+    pub(crate) fn matches(&self, object: &Attributes) -> bool {
+        self.labels.iter().all(|(key, test)| passes(test, object.label(key)))
+            && self.fields.iter().all(|(name, equal, value)| (object.field(name) == value) == *equal)
+    }
+}
+
+fn passes(test: &Test, value: Option<&str>) -> bool {
+    let number = || value.and_then(|value| value.parse::<i64>().ok());
+    match test {
+        Test::In(values) => value.is_some_and(|value| values.iter().any(|other| other == value)),
+        Test::NotIn(values) => value.is_none_or(|value| values.iter().all(|other| other != value)),
+        Test::Exists => value.is_some(),
+        Test::Absent => value.is_none(),
+        Test::Greater(limit) => number().is_some_and(|number| number > *limit),
+        Test::Less(limit) => number().is_some_and(|number| number < *limit),
+    }
+}
+
+/// Splits at commas that are not inside parentheses.
+fn split_requirements(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.extend(text.get(start..at));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.extend(text.get(start..));
+    parts
+}
+
+fn parse_labels(text: &str) -> Result<Vec<(String, Test)>, String> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    split_requirements(text).into_iter().map(|part| requirement(part.trim())).collect()
+}
+
+fn requirement(text: &str) -> Result<(String, Test), String> {
+    let (key, test) = split_requirement(text)?;
+    crate::names::qualified(&key).map_err(|why| format!("key: Invalid value: \"{key}\": {why}"))?;
+    if let Test::In(values) | Test::NotIn(values) = &test {
+        for value in values {
+            crate::names::label_value(value)
+                .map_err(|why| format!("values[0][{key}]: Invalid value: \"{value}\": {why}"))?;
+        }
+    }
+    Ok((key, test))
+}
+
+fn split_requirement(text: &str) -> Result<(String, Test), String> {
+    if let Some(key) = text.strip_prefix('!') {
+        return Ok((key.trim().to_owned(), Test::Absent));
+    }
+    for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
+        if let Some((key, value)) = text.split_once(operator) {
+            let values = vec![value.trim().to_owned()];
+            let test = if equal { Test::In(values) } else { Test::NotIn(values) };
+            return Ok((key.trim().to_owned(), test));
+        }
+    }
+    for operator in ['>', '<'] {
+        if let Some((key, value)) = text.split_once(operator) {
+            let limit = value.trim().parse().map_err(|_| format!("\"{value}\" must be an integer"))?;
+            let test = if operator == '>' { Test::Greater(limit) } else { Test::Less(limit) };
+            return Ok((key.trim().to_owned(), test));
+        }
+    }
+    let Some((key, rest)) = text.split_once(char::is_whitespace) else {
+        return Ok((text.to_owned(), Test::Exists));
+    };
+    let rest = rest.trim();
+    let (negated, list) = match (rest.strip_prefix("notin"), rest.strip_prefix("in")) {
+        (Some(list), _) => (true, list),
+        (None, Some(list)) => (false, list),
+        (None, None) => return Err(format!("found '{rest}', expected: in, notin, =, ==, !=, gt, lt")),
+    };
+    let values = list
+        .trim()
+        .strip_prefix('(')
+        .and_then(|list| list.strip_suffix(')'))
+        .ok_or_else(|| format!("found '{list}', expected: '('"))?
+        .split(',')
+        .map(|value| value.trim().to_owned())
+        .collect();
+    Ok((key.to_owned(), if negated { Test::NotIn(values) } else { Test::In(values) }))
+}
+
+fn parse_fields(text: &str) -> Result<Vec<(String, bool, String)>, ApiError> {
+    let mut fields = Vec::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        let found = [("!=", false), ("==", true), ("=", true)]
+            .into_iter()
+            .find_map(|(operator, equal)| part.split_once(operator).map(|(key, value)| (key, equal, value)));
+        let Some((key, equal, value)) = found else {
+            let message = format!("invalid selector: '{text}'; can't understand '{part}'");
+            return Err(ApiError::bad_request(message));
+        };
+        fields.push((key.trim().to_owned(), equal, value.trim().to_owned()));
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let attributes = Attributes { labels, fields: Vec::new() };
+        Selector::parse(selector, "").unwrap().matches(&attributes)
+    }
+
+    #[test]
+    fn every_operator_of_label_selectors() {
+        let labels = [("a", "1"), ("b", "x")];
+        for yes in ["", "a=1", "a==1,b!=y", "c!=1", "a in (1, 2)", "c notin (1)", "a", "!c", "a>0", "a<2"] {
+            assert!(matches(yes, &labels), "{yes}");
+        }
+        for no in ["a=2", "a!=1", "a in (2,3)", "a notin (1)", "c", "!a", "a>1", "b>0"] {
+            assert!(!matches(no, &labels), "{no}");
+        }
+        for bad in ["a ~ b", "=x", "a in 1", "a=b c", "a>x"] {
+            assert!(Selector::parse(bad, "").is_err(), "{bad}");
+        }
+        assert!(Selector::parse("", "metadata.name").is_err());
+    }
+}
