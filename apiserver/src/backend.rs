@@ -79,7 +79,10 @@ impl RedbBackend {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(&path)
-            .map_err(|source| BackendError::Open { path: path.clone(), source })?;
+            .map_err(|source| BackendError::Open {
+                path: path.clone(),
+                source,
+            })?;
         let loaded = load(&database, &path)?;
         Ok((Self { database }, loaded))
     }
@@ -93,10 +96,17 @@ fn load(database: &Database, path: &Path) -> Result<Loaded, BackendError> {
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(loaded),
         Err(error) => return Err(failed(error)),
     };
-    let number = |key: &str| meta.get(key).map(|found| found.map_or(0, |value| value.value())).map_err(failed);
+    let number = |key: &str| {
+        meta.get(key)
+            .map(|found| found.map_or(0, |value| value.value()))
+            .map_err(failed)
+    };
     let found = number("format")?;
     if found > FORMAT {
-        return Err(BackendError::Newer { path: path.to_owned(), found });
+        return Err(BackendError::Newer {
+            path: path.to_owned(),
+            found,
+        });
     }
     loaded.revision = number("revision")?;
     for entry in read.open_table(CHANGED).map_err(failed)?.iter().map_err(failed)? {
@@ -107,10 +117,15 @@ fn load(database: &Database, path: &Path) -> Result<Loaded, BackendError> {
         let (key, json) = entry.map_err(failed)?;
         let key = String::from_utf8_lossy(key.value()).into_owned();
         let mut parts = key.splitn(3, '\0');
-        let (Some(collection), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(collection), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next())
+        else {
             continue;
         };
-        loaded.objects.push((collection.to_owned(), ObjectKey::new(namespace, name), json.value().to_vec()));
+        loaded.objects.push((
+            collection.to_owned(),
+            ObjectKey::new(namespace, name),
+            json.value().to_vec(),
+        ));
     }
     Ok(loaded)
 }
@@ -123,12 +138,17 @@ impl Backend for RedbBackend {
             let mut changed = write.open_table(CHANGED).map_err(failed)?;
             let mut meta = write.open_table(META).map_err(failed)?;
             for record in records {
-                let key = format!("{}\0{}\0{}", record.collection, record.key.namespace, record.key.name);
+                let key = format!(
+                    "{}\0{}\0{}",
+                    record.collection, record.key.namespace, record.key.name
+                );
                 match record.json {
                     Some(json) => drop(objects.insert(key.as_bytes(), json).map_err(failed)?),
                     None => drop(objects.remove(key.as_bytes()).map_err(failed)?),
                 }
-                changed.insert(record.collection, record.revision).map_err(failed)?;
+                changed
+                    .insert(record.collection, record.revision)
+                    .map_err(failed)?;
                 meta.insert("revision", record.revision).map_err(failed)?;
             }
             meta.insert("format", FORMAT).map_err(failed)?;

@@ -1,1 +1,22 @@
-//! The embedded Kubernetes API.
+//! The embedded Kubernetes API: the part of kube-apiserver that Caracal and its users need, in process or as a program.
+//!
+//! Owns storage, versions, watches, custom resources and the wording of answers. Never runs controllers, admission
+//! webhooks, RBAC, aggregation or conversion: what it does not do is answered 404, 415 or 501.
+
+mod admission;
+mod backend;
+mod discovery;
+mod names;
+mod request;
+mod resource;
+mod schema;
+mod selector;
+mod server;
+mod service;
+mod status;
+mod store;
+mod verbs;
+
+pub use backend::BackendError;
+pub use server::{ApiServer, OpenError, Options};
+pub use service::{ApiService, ResponseBody};

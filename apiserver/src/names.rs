@@ -15,7 +15,11 @@ pub(crate) fn label(text: &str) -> Result<(), String> {
     if text.len() > 63 {
         return Err("must be no more than 63 bytes".to_owned());
     }
-    if is_label(text) { Ok(()) } else { Err(LABEL_DETAIL.to_owned()) }
+    if is_label(text) {
+        Ok(())
+    } else {
+        Err(LABEL_DETAIL.to_owned())
+    }
 }
 
 /// What is wrong with `text` as a DNS subdomain.
@@ -23,14 +27,20 @@ pub(crate) fn subdomain(text: &str) -> Result<(), String> {
     if text.len() > 253 {
         return Err("must be no more than 253 bytes".to_owned());
     }
-    if text.split('.').all(is_label) { Ok(()) } else { Err(SUBDOMAIN_DETAIL.to_owned()) }
+    if text.split('.').all(is_label) {
+        Ok(())
+    } else {
+        Err(SUBDOMAIN_DETAIL.to_owned())
+    }
 }
 
 fn is_name_part(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     edge(text.chars().next())
         && edge(text.chars().next_back())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// What is wrong with `text` as a key of a label or an annotation.
@@ -55,7 +65,11 @@ pub(crate) fn label_value(text: &str) -> Result<(), String> {
     if text.len() > 63 {
         return Err("must be no more than 63 bytes".to_owned());
     }
-    if text.is_empty() || is_name_part(text) { Ok(()) } else { Err(VALUE_DETAIL.to_owned()) }
+    if text.is_empty() || is_name_part(text) {
+        Ok(())
+    } else {
+        Err(VALUE_DETAIL.to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +81,9 @@ mod tests {
         assert!(label("a-1").is_ok() && label("-a").is_err() && label("").is_err() && label("A").is_err());
         assert!(label(&"a".repeat(63)).is_ok() && label(&"a".repeat(64)).is_err());
         assert!(subdomain("a.b-c.1").is_ok() && subdomain("a..b").is_err() && subdomain("a_b").is_err());
-        assert!(qualified("example.com/Name_1").is_ok() && qualified("x/").is_err() && qualified("a b").is_err());
+        assert!(
+            qualified("example.com/Name_1").is_ok() && qualified("x/").is_err() && qualified("a b").is_err()
+        );
         assert!(label_value("").is_ok() && label_value("-x").is_err() && label_value("A.b").is_ok());
     }
 }

@@ -33,7 +33,14 @@ impl ResourcePath {
             ["namespaces", name, sub @ ("status" | "finalize")] => {
                 let (name, subresource) = (own(name), own(sub));
                 let resource = "namespaces".to_owned();
-                return Some(Self { group, version, namespace: None, resource, name, subresource });
+                return Some(Self {
+                    group,
+                    version,
+                    namespace: None,
+                    resource,
+                    name,
+                    subresource,
+                });
             }
             ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (own(namespace), rest),
             rest => (None, rest),
@@ -44,7 +51,14 @@ impl ResourcePath {
             [resource, name, subresource] => (resource, own(name), own(subresource)),
             _ => return None,
         };
-        Some(Self { group, version, namespace, resource: (*resource).to_owned(), name, subresource })
+        Some(Self {
+            group,
+            version,
+            namespace,
+            resource: (*resource).to_owned(),
+            name,
+            subresource,
+        })
     }
 }
 
@@ -74,10 +88,14 @@ pub(crate) struct Query(BTreeMap<String, String>);
 
 impl Query {
     pub(crate) fn parse(text: Option<&str>) -> Self {
-        let pairs = text.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
-        });
+        let pairs = text
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
+            });
         Self(pairs.collect())
     }
 
@@ -86,7 +104,9 @@ impl Query {
     }
 
     pub(crate) fn is_true(&self, key: &str) -> bool {
-        self.0.get(key).is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
+        self.0
+            .get(key)
+            .is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
     }
 
     /// A number that must be one when given.
@@ -94,7 +114,9 @@ impl Query {
         match self.get(key) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                ApiError::bad_request(format!("{key}: Invalid value: \"{text}\": must be a number that is not negative"))
+                ApiError::bad_request(format!(
+                    "{key}: Invalid value: \"{text}\": must be a number that is not negative"
+                ))
             }),
         }
     }
@@ -119,10 +141,19 @@ mod tests {
     fn paths_are_taken_apart() {
         let path = |text| ResourcePath::parse(text).unwrap();
         let pod = path("/api/v1/namespaces/a/pods/b/status");
-        assert_eq!((pod.namespace.as_deref(), pod.resource.as_str()), (Some("a"), "pods"));
-        assert_eq!((pod.name.as_deref(), pod.subresource.as_deref()), (Some("b"), Some("status")));
+        assert_eq!(
+            (pod.namespace.as_deref(), pod.resource.as_str()),
+            (Some("a"), "pods")
+        );
+        assert_eq!(
+            (pod.name.as_deref(), pod.subresource.as_deref()),
+            (Some("b"), Some("status"))
+        );
         let namespace = path("/api/v1/namespaces/a");
-        assert_eq!((namespace.resource.as_str(), namespace.name.as_deref()), ("namespaces", Some("a")));
+        assert_eq!(
+            (namespace.resource.as_str(), namespace.name.as_deref()),
+            ("namespaces", Some("a"))
+        );
         assert_eq!(path("/apis/g/v/x/a%2fb").name.as_deref(), Some("a/b"));
         assert_eq!(ResourcePath::parse("/apis/g/v"), None);
         assert_eq!(ResourcePath::parse("/metrics"), None);

@@ -23,7 +23,10 @@ pub(crate) struct Selector {
 impl Selector {
     pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let bad = |why: String| ApiError::bad_request(format!("unable to parse requirement: {why}"));
-        Ok(Self { labels: parse_labels(labels).map_err(bad)?, fields: parse_fields(fields)? })
+        Ok(Self {
+            labels: parse_labels(labels).map_err(bad)?,
+            fields: parse_fields(fields)?,
+        })
     }
 
     pub(crate) fn is_everything(&self) -> bool {
@@ -36,8 +39,13 @@ impl Selector {
     }
 
     pub(crate) fn matches(&self, object: &Attributes) -> bool {
-        self.labels.iter().all(|(key, test)| passes(test, object.label(key)))
-            && self.fields.iter().all(|(name, equal, value)| (object.field(name) == value) == *equal)
+        self.labels
+            .iter()
+            .all(|(key, test)| passes(test, object.label(key)))
+            && self
+                .fields
+                .iter()
+                .all(|(name, equal, value)| (object.field(name) == value) == *equal)
     }
 }
 
@@ -75,7 +83,10 @@ fn parse_labels(text: &str) -> Result<Vec<(String, Test)>, String> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    split_requirements(text).into_iter().map(|part| requirement(part.trim())).collect()
+    split_requirements(text)
+        .into_iter()
+        .map(|part| requirement(part.trim()))
+        .collect()
 }
 
 fn requirement(text: &str) -> Result<(String, Test), String> {
@@ -97,14 +108,25 @@ fn split_requirement(text: &str) -> Result<(String, Test), String> {
     for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
         if let Some((key, value)) = text.split_once(operator) {
             let values = vec![value.trim().to_owned()];
-            let test = if equal { Test::In(values) } else { Test::NotIn(values) };
+            let test = if equal {
+                Test::In(values)
+            } else {
+                Test::NotIn(values)
+            };
             return Ok((key.trim().to_owned(), test));
         }
     }
     for operator in ['>', '<'] {
         if let Some((key, value)) = text.split_once(operator) {
-            let limit = value.trim().parse().map_err(|_| format!("\"{value}\" must be an integer"))?;
-            let test = if operator == '>' { Test::Greater(limit) } else { Test::Less(limit) };
+            let limit = value
+                .trim()
+                .parse()
+                .map_err(|_| format!("\"{value}\" must be an integer"))?;
+            let test = if operator == '>' {
+                Test::Greater(limit)
+            } else {
+                Test::Less(limit)
+            };
             return Ok((key.trim().to_owned(), test));
         }
     }
@@ -125,7 +147,14 @@ fn split_requirement(text: &str) -> Result<(String, Test), String> {
         .split(',')
         .map(|value| value.trim().to_owned())
         .collect();
-    Ok((key.to_owned(), if negated { Test::NotIn(values) } else { Test::In(values) }))
+    Ok((
+        key.to_owned(),
+        if negated {
+            Test::NotIn(values)
+        } else {
+            Test::In(values)
+        },
+    ))
 }
 
 fn parse_fields(text: &str) -> Result<Vec<(String, bool, String)>, ApiError> {
@@ -148,18 +177,44 @@ mod tests {
     use super::*;
 
     fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
-        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let attributes = Attributes { labels, fields: Vec::new() };
+        let labels = labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let attributes = Attributes {
+            labels,
+            fields: Vec::new(),
+        };
         Selector::parse(selector, "").unwrap().matches(&attributes)
     }
 
     #[test]
     fn every_operator_of_label_selectors() {
         let labels = [("a", "1"), ("b", "x")];
-        for yes in ["", "a=1", "a==1,b!=y", "c!=1", "a in (1, 2)", "c notin (1)", "a", "!c", "a>0", "a<2"] {
+        for yes in [
+            "",
+            "a=1",
+            "a==1,b!=y",
+            "c!=1",
+            "a in (1, 2)",
+            "c notin (1)",
+            "a",
+            "!c",
+            "a>0",
+            "a<2",
+        ] {
             assert!(matches(yes, &labels), "{yes}");
         }
-        for no in ["a=2", "a!=1", "a in (2,3)", "a notin (1)", "c", "!a", "a>1", "b>0"] {
+        for no in [
+            "a=2",
+            "a!=1",
+            "a in (2,3)",
+            "a notin (1)",
+            "c",
+            "!a",
+            "a>1",
+            "b>0",
+        ] {
             assert!(!matches(no, &labels), "{no}");
         }
         for bad in ["a ~ b", "=x", "a in 1", "a=b c", "a>x"] {

@@ -15,13 +15,22 @@ pub(crate) struct FieldError {
 impl FieldError {
     pub(crate) fn invalid(field: &str, value: &Value, detail: impl AsRef<str>) -> Self {
         let message = format!("Invalid value: {}: {}", shown(value), detail.as_ref());
-        Self { field: field.to_owned(), reason: "FieldValueInvalid", message }
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueInvalid",
+            message,
+        }
     }
 
     pub(crate) fn wrong_type(field: &str, value: &Value, wanted: &str) -> Self {
         let found = type_name(value);
-        let message = format!("Invalid value: \"{found}\": {field} in body must be of type {wanted}: \"{found}\"");
-        Self { field: field.to_owned(), reason: "FieldValueTypeInvalid", message }
+        let message =
+            format!("Invalid value: \"{found}\": {field} in body must be of type {wanted}: \"{found}\"");
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueTypeInvalid",
+            message,
+        }
     }
 
     pub(crate) fn required(field: &str, detail: &str) -> Self {
@@ -30,33 +39,60 @@ impl FieldError {
         } else {
             format!("Required value: {detail}")
         };
-        Self { field: field.to_owned(), reason: "FieldValueRequired", message }
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueRequired",
+            message,
+        }
     }
 
     pub(crate) fn forbidden(field: &str, detail: &str) -> Self {
-        Self { field: field.to_owned(), reason: "FieldValueForbidden", message: format!("Forbidden: {detail}") }
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueForbidden",
+            message: format!("Forbidden: {detail}"),
+        }
     }
 
     pub(crate) fn duplicate(field: &str, value: &Value) -> Self {
         let message = format!("Duplicate value: {}", shown(value));
-        Self { field: field.to_owned(), reason: "FieldValueDuplicate", message }
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueDuplicate",
+            message,
+        }
     }
 
     pub(crate) fn not_supported(field: &str, value: &Value, supported: &[String]) -> Self {
         let supported: Vec<String> = supported.iter().map(|value| format!("\"{value}\"")).collect();
-        let message =
-            format!("Unsupported value: {}: supported values: {}", shown(value), supported.join(", "));
-        Self { field: field.to_owned(), reason: "FieldValueNotSupported", message }
+        let message = format!(
+            "Unsupported value: {}: supported values: {}",
+            shown(value),
+            supported.join(", ")
+        );
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueNotSupported",
+            message,
+        }
     }
 
     pub(crate) fn too_many(field: &str, count: usize, limit: u64) -> Self {
         let message = format!("Too many: {count}: must have at most {limit} items");
-        Self { field: field.to_owned(), reason: "FieldValueTooMany", message }
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueTooMany",
+            message,
+        }
     }
 
     pub(crate) fn too_long(field: &str, limit: u64) -> Self {
         let message = format!("Too long: may not be more than {limit} bytes");
-        Self { field: field.to_owned(), reason: "FieldValueTooLong", message }
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueTooLong",
+            message,
+        }
     }
 }
 
@@ -89,12 +125,21 @@ pub struct ApiError {
 
 /// Group and resource as messages name them: `pods`, `ippools.projectcalico.org`.
 pub(crate) fn qualified(group: &str, name: &str) -> String {
-    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+    if group.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}.{group}")
+    }
 }
 
 impl ApiError {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Map::new() }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Map::new(),
+        }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -118,7 +163,11 @@ impl ApiError {
     }
 
     pub(crate) fn no_such_path() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
     }
 
     pub(crate) fn already_exists(group: &str, resource: &str, name: &str) -> Self {
@@ -127,13 +176,16 @@ impl ApiError {
     }
 
     pub(crate) fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        let message =
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource));
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            qualified(group, resource)
+        );
         Self::new(409, "Conflict", message).about(group, resource, name)
     }
 
     pub(crate) fn modified(group: &str, resource: &str, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(group, resource, name, why)
     }
 
@@ -143,15 +195,23 @@ impl ApiError {
     }
 
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let lines: Vec<String> =
-            errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
-        let list = if lines.len() == 1 { lines.concat() } else { format!("[{}]", lines.join(", ")) };
+        let lines: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.field, error.message))
+            .collect();
+        let list = if lines.len() == 1 {
+            lines.concat()
+        } else {
+            format!("[{}]", lines.join(", "))
+        };
         let causes = errors
             .iter()
             .map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field}))
             .collect();
         let message = format!("{} \"{name}\" is invalid: {list}", qualified(group, kind));
-        Self::new(422, "Invalid", message).about(group, kind, name).causes(causes)
+        Self::new(422, "Invalid", message)
+            .about(group, kind, name)
+            .causes(causes)
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -174,20 +234,20 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    pub(crate) fn not_implemented(what: &str) -> Self {
-        Self::new(501, "NotImplemented", format!("this server does not do {what}"))
-    }
-
     pub(crate) fn too_large(limit: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
-    }
-
-    pub(crate) fn unauthorized() -> Self {
-        Self::new(401, "Unauthorized", "Unauthorized")
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
+        Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {}", message.into()),
+        )
     }
 
     /// The `Status` object.

@@ -84,7 +84,9 @@ pub(crate) struct State {
 impl State {
     fn collection(&mut self, name: &Arc<str>) -> &mut Collection {
         let revision = self.revision;
-        self.collections.entry(Arc::clone(name)).or_insert_with(|| Collection::new(revision))
+        self.collections
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Collection::new(revision))
     }
 }
 
@@ -110,8 +112,16 @@ pub(crate) struct Store {
 impl Store {
     /// A store that keeps nothing.
     pub(crate) fn in_memory(limits: HistoryLimits) -> Arc<Self> {
-        let state = State { revision: 1, assigned: 1, collections: HashMap::new() };
-        Arc::new(Self { state: Mutex::new(state), limits, queue: None })
+        let state = State {
+            revision: 1,
+            assigned: 1,
+            collections: HashMap::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            limits,
+            queue: None,
+        })
     }
 
     /// A store over a backend, with what was loaded from it. Its thread ends when the store is dropped.
@@ -121,7 +131,11 @@ impl Store {
         limits: HistoryLimits,
     ) -> std::io::Result<Arc<Self>> {
         let revision = loaded.revision.max(1);
-        let mut state = State { revision, assigned: revision, collections: HashMap::new() };
+        let mut state = State {
+            revision,
+            assigned: revision,
+            collections: HashMap::new(),
+        };
         for (name, changed) in &loaded.changed {
             let name: Arc<str> = name.as_str().into();
             state.collections.insert(name, Collection::new(*changed));
@@ -134,7 +148,11 @@ impl Store {
             state.collection(&name).objects.insert(key, Arc::new(object));
         }
         let (queue, incoming) = std::sync::mpsc::channel();
-        let store = Arc::new(Self { state: Mutex::new(state), limits, queue: Some(queue) });
+        let store = Arc::new(Self {
+            state: Mutex::new(state),
+            limits,
+            queue: Some(queue),
+        });
         let weak = Arc::downgrade(&store);
         std::thread::Builder::new()
             .name("commit".to_owned())
@@ -166,7 +184,10 @@ impl Store {
         let state = self.lock();
         let revision = state.revision;
         let Some(collection) = state.collections.get(collection) else {
-            return Listing { objects: Vec::new(), revision };
+            return Listing {
+                objects: Vec::new(),
+                revision,
+            };
         };
         let objects = match namespace {
             None => collection.objects.values().cloned().collect(),
@@ -180,7 +201,7 @@ impl Store {
         Listing { objects, revision }
     }
 
-    /// The names under which something is stored in `namespace`.
+    /// The names of all kinds that were stored or watched.
     pub(crate) fn collections(&self) -> Vec<Arc<str>> {
         self.lock().collections.keys().cloned().collect()
     }
@@ -196,13 +217,22 @@ impl Store {
         let up_to = state.revision;
         let history = &state.collection(collection).history;
         // A revision that was never given out is from another life of this server.
-        let known = if revision > up_to { None } else { history.after(revision, limit) };
+        let known = if revision > up_to {
+            None
+        } else {
+            history.after(revision, limit)
+        };
         match known {
-            None => Found::Forgotten { oldest: history.oldest().max(if revision > up_to { up_to } else { 0 }) },
+            None => Found::Forgotten {
+                oldest: history.oldest().max(if revision > up_to { up_to } else { 0 }),
+            },
             Some(changes) => {
                 let full = changes.len() == limit;
                 let last = changes.last().map(|change| change.object.revision);
-                Found::Changes { up_to: if full { last.unwrap_or(up_to) } else { up_to }, changes }
+                Found::Changes {
+                    up_to: if full { last.unwrap_or(up_to) } else { up_to },
+                    changes,
+                }
             }
         }
     }
@@ -225,7 +255,9 @@ impl Store {
                 }
             }
         };
-        waiting.await.unwrap_or_else(|_| Err(WriteError::Storage("the store is closed".to_owned())))
+        waiting
+            .await
+            .unwrap_or_else(|_| Err(WriteError::Storage("the store is closed".to_owned())))
     }
 }
 

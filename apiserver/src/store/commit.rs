@@ -51,11 +51,16 @@ pub(super) fn restored(key: ObjectKey, value: &Value, json: bytes::Bytes, paths:
 
 /// Compares with the newest state, gives the change its revision and encodes it.
 pub(super) fn prepare(state: &mut State, mut write: Write) -> Result<Prepared, WriteError> {
-    let newest = state.collections.get(&write.collection).and_then(|collection| collection.latest(&write.key));
+    let newest = state
+        .collections
+        .get(&write.collection)
+        .and_then(|collection| collection.latest(&write.key));
     match (write.expect, newest) {
         (Expect::Absent, Some(_)) => return Err(WriteError::Exists),
         (Expect::Revision(_), None) => return Err(WriteError::Stale),
-        (Expect::Revision(wanted), Some(object)) if object.revision != wanted => return Err(WriteError::Stale),
+        (Expect::Revision(wanted), Some(object)) if object.revision != wanted => {
+            return Err(WriteError::Stale);
+        }
         (Expect::Absent, None) | (Expect::Revision(_), Some(_)) => {}
     }
     let before = newest.map(|object| object.attributes.clone());
@@ -84,8 +89,16 @@ pub(super) fn prepare(state: &mut State, mut write: Write) -> Result<Prepared, W
         json,
     });
     state.assigned = revision;
-    let change = Arc::new(Change { kind, object, before, line });
-    Ok(Prepared { collection: write.collection, change })
+    let change = Arc::new(Change {
+        kind,
+        object,
+        before,
+        line,
+    });
+    Ok(Prepared {
+        collection: write.collection,
+        change,
+    })
 }
 
 fn namespace_takes_objects(state: &State, namespace: &str) -> Result<(), WriteError> {
@@ -111,7 +124,9 @@ pub(super) fn apply(state: &mut State, prepared: Prepared, limits: HistoryLimits
     match prepared.change.kind {
         ChangeKind::Deleted => drop(collection.objects.remove(&key)),
         ChangeKind::Added | ChangeKind::Modified => {
-            collection.objects.insert(key, Arc::clone(&prepared.change.object));
+            collection
+                .objects
+                .insert(key, Arc::clone(&prepared.change.object));
         }
     }
     collection.history.push(prepared.change, limits);
@@ -131,11 +146,17 @@ pub(super) fn enqueue(
     let entry = collection.pending.entry(object.key.clone()).or_insert((None, 0));
     entry.0 = newest;
     entry.1 += 1;
-    queue.send(Pending { prepared, done }).map_err(|_| WriteError::Storage("the store is closed".to_owned()))
+    queue
+        .send(Pending { prepared, done })
+        .map_err(|_| WriteError::Storage("the store is closed".to_owned()))
 }
 
 /// The thread that owns the backend.
-pub(crate) fn run_committer(store: &Weak<Store>, mut backend: Box<dyn Backend>, incoming: &Receiver<Pending>) {
+pub(crate) fn run_committer(
+    store: &Weak<Store>,
+    mut backend: Box<dyn Backend>,
+    incoming: &Receiver<Pending>,
+) {
     while let Ok(first) = incoming.recv() {
         let mut batch = vec![first];
         batch.extend(incoming.try_iter().take(BATCH - 1));

@@ -53,14 +53,19 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn starting_at(revision: u64) -> Self {
-        Self { forgotten: revision, ..Self::default() }
+        Self {
+            forgotten: revision,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn push(&mut self, change: Arc<Change>, limits: HistoryLimits) {
         self.bytes += change.line.len();
         self.changes.push_back(change);
         while self.changes.len() > limits.events || self.bytes > limits.bytes && self.changes.len() > 1 {
-            let Some(oldest) = self.changes.pop_front() else { return };
+            let Some(oldest) = self.changes.pop_front() else {
+                return;
+            };
             self.bytes -= oldest.line.len();
             self.forgotten = oldest.object.revision;
         }
@@ -71,7 +76,9 @@ impl History {
         if revision < self.forgotten {
             return None;
         }
-        let start = self.changes.partition_point(|change| change.object.revision <= revision);
+        let start = self
+            .changes
+            .partition_point(|change| change.object.revision <= revision);
         Some(self.changes.range(start..).take(limit).cloned().collect())
     }
 

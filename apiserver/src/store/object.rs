@@ -12,7 +12,10 @@ pub(crate) struct ObjectKey {
 
 impl ObjectKey {
     pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 }
 
@@ -32,22 +35,34 @@ impl Attributes {
             .flatten()
             .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
             .collect();
-        let fields = paths.iter().map(|path| (path.clone(), text_at(value, path))).collect();
+        let fields = paths
+            .iter()
+            .map(|path| (path.clone(), text_at(value, path)))
+            .collect();
         Self { labels, fields }
     }
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.labels
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn field(&self, path: &str) -> &str {
-        self.fields.iter().find(|(name, _)| name == path).map_or("", |(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(name, _)| name == path)
+            .map_or("", |(_, value)| value.as_str())
     }
 }
 
 /// The text at a dotted path; numbers and truth values as JSON writes them, what is absent as nothing.
 fn text_at(value: &Value, path: &str) -> String {
-    let found = path.split('.').filter(|part| !part.is_empty()).try_fold(value, |value, part| value.get(part));
+    let found = path
+        .split('.')
+        .filter(|part| !part.is_empty())
+        .try_fold(value, |value, part| value.get(part));
     match found {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),

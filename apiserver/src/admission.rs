@@ -1,0 +1,277 @@
+//! What the server fills in and checks of built-in kinds and of Calico's policies.
+//!
+//! Defaults of Kubernetes that clients see, and what Calico's admission policies do on a real server: `types` of
+//! policies and the tier label.
+
+use serde_json::{Map, Value, json};
+
+use crate::names;
+use crate::resource::Resource;
+use crate::status::FieldError;
+
+/// The object at `key`, made when it is not one.
+fn object<'a>(value: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+    let slot = value.entry(key).or_insert_with(|| json!({}));
+    if !slot.is_object() {
+        *slot = json!({});
+    }
+    #[expect(clippy::expect_used, reason = "the lines above made it an object")]
+    slot.as_object_mut().expect("an object")
+}
+
+fn fill(fields: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
+    fields.entry(key).or_insert_with(|| value.into());
+}
+
+/// Fills in what is absent.
+pub(crate) fn default(resource: &Resource, value: &mut Map<String, Value>) {
+    // What has the wrong type is left to validation, which names it.
+    let wrong = |found: Option<&Value>| found.is_some_and(|found| !found.is_object());
+    let labels = value.get("metadata").and_then(|metadata| metadata.get("labels"));
+    if wrong(labels)
+        || ["metadata", "spec", "status"]
+            .iter()
+            .any(|key| wrong(value.get(*key)))
+    {
+        return;
+    }
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Namespace") => namespace(value),
+        ("", "Pod") => pod(value),
+        ("", "Service") => service(value),
+        ("", "Secret") => fill(value, "type", "Opaque"),
+        ("networking.k8s.io", "NetworkPolicy") => network_policy(value),
+        ("projectcalico.org", kind) if kind.ends_with("NetworkPolicy") => calico_policy(kind, value),
+        _ => {}
+    }
+}
+
+fn namespace(value: &mut Map<String, Value>) {
+    let name = value
+        .get("metadata")
+        .and_then(|m| m.get("name"))
+        .cloned()
+        .unwrap_or_default();
+    object(object(value, "metadata"), "labels").insert("kubernetes.io/metadata.name".to_owned(), name);
+    fill(object(value, "spec"), "finalizers", json!(["kubernetes"]));
+    fill(object(value, "status"), "phase", "Active");
+}
+
+fn pod(value: &mut Map<String, Value>) {
+    let spec = object(value, "spec");
+    let account = spec
+        .get("serviceAccountName")
+        .or_else(|| spec.get("serviceAccount"))
+        .cloned();
+    let account = account.unwrap_or_else(|| "default".into());
+    fill(spec, "serviceAccountName", account.clone());
+    fill(spec, "serviceAccount", account);
+    fill(spec, "restartPolicy", "Always");
+    fill(spec, "dnsPolicy", "ClusterFirst");
+    fill(spec, "schedulerName", "default-scheduler");
+    fill(spec, "terminationGracePeriodSeconds", 30);
+    fill(spec, "enableServiceLinks", true);
+    fill(spec, "securityContext", json!({}));
+    for list in ["containers", "initContainers"] {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            let Some(container) = container.as_object_mut() else {
+                continue;
+            };
+            fill(container, "imagePullPolicy", "IfNotPresent");
+            fill(container, "resources", json!({}));
+            fill(container, "terminationMessagePath", "/dev/termination-log");
+            fill(container, "terminationMessagePolicy", "File");
+            protocols(container.get_mut("ports"));
+        }
+    }
+    let status = object(value, "status");
+    fill(status, "phase", "Pending");
+    fill(status, "qosClass", "BestEffort");
+}
+
+fn protocols(ports: Option<&mut Value>) {
+    for port in ports.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(port) = port.as_object_mut() {
+            fill(port, "protocol", "TCP");
+        }
+    }
+}
+
+fn service(value: &mut Map<String, Value>) {
+    let spec = object(value, "spec");
+    fill(spec, "type", "ClusterIP");
+    fill(spec, "sessionAffinity", "None");
+    protocols(spec.get_mut("ports"));
+    fill(object(value, "status"), "loadBalancer", json!({}));
+}
+
+fn network_policy(value: &mut Map<String, Value>) {
+    let spec = object(value, "spec");
+    fill(spec, "podSelector", json!({}));
+    let egress = spec
+        .get("egress")
+        .and_then(Value::as_array)
+        .is_some_and(|rules| !rules.is_empty());
+    let types = if egress {
+        json!(["Ingress", "Egress"])
+    } else {
+        json!(["Ingress"])
+    };
+    fill(spec, "policyTypes", types);
+    for direction in ["ingress", "egress"] {
+        for rule in spec
+            .get_mut(direction)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
+            protocols(rule.get_mut("ports"));
+        }
+    }
+}
+
+/// Source: Calico `api/admission`, the policies `policytypes` and `tierlabel`.
+fn calico_policy(kind: &str, value: &mut Map<String, Value>) {
+    let spec = object(value, "spec");
+    let staged_kubernetes = kind == "StagedKubernetesNetworkPolicy";
+    let has = |spec: &Map<String, Value>, key: &str| {
+        spec.get(key)
+            .and_then(Value::as_array)
+            .is_some_and(|rules| !rules.is_empty())
+    };
+    let types = match (has(spec, "ingress"), has(spec, "egress")) {
+        (true, true) => json!(["Ingress", "Egress"]),
+        (false, true) if staged_kubernetes => json!(["Ingress", "Egress"]),
+        (false, true) => json!(["Egress"]),
+        (_, false) => json!(["Ingress"]),
+    };
+    let key = if staged_kubernetes { "policyTypes" } else { "types" };
+    if !has(spec, key) {
+        spec.insert(key.to_owned(), types);
+    }
+    if staged_kubernetes {
+        return;
+    }
+    if spec
+        .get("tier")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .is_empty()
+    {
+        spec.insert("tier".to_owned(), "default".into());
+    }
+    let tier = spec.get("tier").cloned().unwrap_or_default();
+    object(object(value, "metadata"), "labels").insert("projectcalico.org/tier".to_owned(), tier);
+}
+
+/// Checks what every object has, and what users notice of built-in kinds.
+pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<FieldError>) {
+    let name = value
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let allowed = match resource.kind.as_str() {
+        "Namespace" | "Service" => names::label(name),
+        _ => names::subdomain(name),
+    };
+    if name.is_empty() {
+        errors.push(FieldError::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
+    } else if let Err(why) = allowed {
+        errors.push(FieldError::invalid("metadata.name", &name.into(), why));
+    }
+    for (path, wanted) in [
+        ("/metadata/labels", "metadata.labels"),
+        ("/metadata/annotations", "metadata.annotations"),
+        ("/spec", "spec"),
+    ] {
+        if let Some(found) = value.pointer(path).filter(|found| !found.is_object()) {
+            errors.push(FieldError::wrong_type(wanted, found, "object"));
+        }
+    }
+    for (key, value) in value
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        if let Err(why) = names::qualified(key) {
+            errors.push(FieldError::invalid("metadata.labels", &key.as_str().into(), why));
+        }
+        match value.as_str().map(names::label_value) {
+            Some(Ok(())) => {}
+            Some(Err(why)) => errors.push(FieldError::invalid("metadata.labels", value, why)),
+            None => errors.push(FieldError::wrong_type("metadata.labels", value, "string")),
+        }
+    }
+    for (key, value) in value
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        if let Err(why) = names::qualified(&key.to_lowercase()) {
+            errors.push(FieldError::invalid(
+                "metadata.annotations",
+                &key.as_str().into(),
+                why,
+            ));
+        }
+        if !value.is_string() {
+            errors.push(FieldError::wrong_type("metadata.annotations", value, "string"));
+        }
+    }
+    if resource.group.is_empty() && resource.kind == "Pod" {
+        containers(value, errors);
+    }
+}
+
+fn containers(value: &Value, errors: &mut Vec<FieldError>) {
+    let list = value.pointer("/spec/containers").and_then(Value::as_array);
+    if list.is_none_or(Vec::is_empty) {
+        errors.push(FieldError::required("spec.containers", ""));
+    }
+    for (index, container) in list.into_iter().flatten().enumerate() {
+        let path = format!("spec.containers[{index}].name");
+        match container.get("name").and_then(Value::as_str) {
+            None | Some("") => errors.push(FieldError::required(&path, "")),
+            Some(name) => {
+                if let Err(why) = names::label(name) {
+                    errors.push(FieldError::invalid(&path, &name.into(), why));
+                }
+            }
+        }
+        for (at, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
+            let number = &port["containerPort"];
+            if !number
+                .as_u64()
+                .is_some_and(|number| (1..=65535).contains(&number))
+            {
+                let path = format!("spec.containers[{index}].ports[{at}].containerPort");
+                errors.push(FieldError::invalid(
+                    &path,
+                    number,
+                    "must be between 1 and 65535, inclusive",
+                ));
+            }
+        }
+    }
+}
+
+/// Checks what may not change: a pod stays on its node.
+pub(crate) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    if resource.group.is_empty() && resource.kind == "Pod" {
+        let node = |value: &Value| value.pointer("/spec/nodeName").cloned().unwrap_or_default();
+        if node(old).as_str().is_some_and(|name| !name.is_empty()) && node(old) != node(new) {
+            let detail = "pod updates may not change fields other than `spec.containers[*].image`";
+            errors.push(FieldError::forbidden("spec.nodeName", detail));
+        }
+    }
+}

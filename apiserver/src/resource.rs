@@ -1,0 +1,237 @@
+//! Which resources are served: the built-in ones and those that CustomResourceDefinitions define.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::store::NAMESPACES;
+
+/// Where definitions are stored.
+pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+/// One served version of a resource.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    pub(crate) plural: String,
+    pub(crate) singular: String,
+    pub(crate) short_names: Vec<String>,
+    pub(crate) categories: Vec<String>,
+    pub(crate) namespaced: bool,
+    pub(crate) has_status: bool,
+    /// The name of its collection in the store.
+    pub(crate) storage: Arc<str>,
+    /// Paths of the fields that selectors may look at.
+    pub(crate) paths: Arc<[String]>,
+    /// The structural schema; built-in kinds have none.
+    pub(crate) schema: Option<Arc<Value>>,
+}
+
+impl Resource {
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    pub(crate) fn is_custom(&self) -> bool {
+        self.schema.is_some()
+    }
+
+    /// Kinds whose `metadata.generation` counts changes of what is wanted.
+    pub(crate) fn counts_generations(&self) -> bool {
+        self.is_custom()
+            || &*self.storage == DEFINITIONS
+            || matches!(
+                self.kind.as_str(),
+                "Deployment" | "ReplicaSet" | "DaemonSet" | "NetworkPolicy" | "Pod"
+            )
+    }
+}
+
+/// (group, version, kind, plural, short names, namespaced, status)
+type BuiltIn = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    bool,
+    bool,
+);
+
+const BUILT_IN: &[BuiltIn] = &[
+    ("", "v1", "Namespace", NAMESPACES, &["ns"], false, true),
+    ("", "v1", "Pod", "pods", &["po"], true, true),
+    ("", "v1", "Node", "nodes", &["no"], false, true),
+    (
+        "",
+        "v1",
+        "ServiceAccount",
+        "serviceaccounts",
+        &["sa"],
+        true,
+        false,
+    ),
+    ("", "v1", "ConfigMap", "configmaps", &["cm"], true, false),
+    ("", "v1", "Secret", "secrets", &[], true, false),
+    ("", "v1", "Service", "services", &["svc"], true, true),
+    ("", "v1", "Endpoints", "endpoints", &["ep"], true, false),
+    ("", "v1", "Event", "events", &["ev"], true, false),
+    ("apps", "v1", "DaemonSet", "daemonsets", &["ds"], true, true),
+    ("apps", "v1", "Deployment", "deployments", &["deploy"], true, true),
+    ("apps", "v1", "ReplicaSet", "replicasets", &["rs"], true, true),
+    (
+        "networking.k8s.io",
+        "v1",
+        "NetworkPolicy",
+        "networkpolicies",
+        &["netpol"],
+        true,
+        false,
+    ),
+    (
+        "discovery.k8s.io",
+        "v1",
+        "EndpointSlice",
+        "endpointslices",
+        &[],
+        true,
+        false,
+    ),
+    ("coordination.k8s.io", "v1", "Lease", "leases", &[], true, false),
+    (
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        &["crd", "crds"],
+        false,
+        true,
+    ),
+];
+
+/// Field selectors of the built-in kinds; `metadata.name` and `metadata.namespace` are everyone's.
+pub(crate) fn selectable_paths(storage: &str) -> Vec<String> {
+    let own: &[&str] = match storage {
+        "pods" => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        "nodes" => &["spec.unschedulable"],
+        NAMESPACES => &["status.phase"],
+        "secrets" => &["type"],
+        "events" => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        // Every policy kind of Calico selects by its tier.
+        other if other.ends_with("policies.projectcalico.org") => &["spec.tier"],
+        _ => &[],
+    };
+    ["metadata.name", "metadata.namespace"]
+        .iter()
+        .chain(own)
+        .map(|path| (*path).to_owned())
+        .collect()
+}
+
+/// The built-in resources.
+pub(crate) fn built_in() -> Vec<Arc<Resource>> {
+    let resource = |&(group, version, kind, plural, short, namespaced, has_status): &BuiltIn| {
+        let storage = crate::status::qualified(group, plural);
+        Arc::new(Resource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+            singular: kind.to_lowercase(),
+            short_names: short.iter().map(|name| (*name).to_owned()).collect(),
+            categories: Vec::new(),
+            namespaced,
+            has_status,
+            paths: selectable_paths(&storage).into(),
+            storage: storage.into(),
+            schema: None,
+        })
+    };
+    BUILT_IN.iter().map(resource).collect()
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn texts(value: &Value, pointer: &str) -> Vec<String> {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The resources that a definition defines, one for each served version.
+pub(crate) fn defined(definition: &Value) -> Vec<Arc<Resource>> {
+    let group = text(definition, "/spec/group");
+    let plural = text(definition, "/spec/names/plural");
+    let kind = text(definition, "/spec/names/kind");
+    let singular = match text(definition, "/spec/names/singular") {
+        empty if empty.is_empty() => kind.to_lowercase(),
+        singular => singular,
+    };
+    let storage: Arc<str> = crate::status::qualified(&group, &plural).into();
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let served = versions
+        .into_iter()
+        .flatten()
+        .filter(|version| version["served"] == true);
+    served
+        .map(|version| {
+            let mut paths = selectable_paths(&storage);
+            for field in version["selectableFields"].as_array().into_iter().flatten() {
+                let path = text(field, "/jsonPath").trim_start_matches('.').to_owned();
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
+            let schema = version.pointer("/schema/openAPIV3Schema").cloned();
+            Arc::new(Resource {
+                group: group.clone(),
+                version: text(version, "/name"),
+                kind: kind.clone(),
+                plural: plural.clone(),
+                singular: singular.clone(),
+                short_names: texts(definition, "/spec/names/shortNames"),
+                categories: texts(definition, "/spec/names/categories"),
+                namespaced: text(definition, "/spec/scope") == "Namespaced",
+                has_status: version.pointer("/subresources/status").is_some(),
+                storage: Arc::clone(&storage),
+                paths: paths.into(),
+                schema: Some(Arc::new(schema.unwrap_or_default())),
+            })
+        })
+        .collect()
+}

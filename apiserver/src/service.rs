@@ -1,0 +1,145 @@
+//! From an HTTP request to an answer: bodies are read here, and requests find their verb.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use serde_json::Value;
+
+use crate::request::{Query, ResourcePath};
+use crate::server::ApiServer;
+use crate::status::ApiError;
+
+/// The body of an answer: whole, or the lines of a watch as they come.
+pub type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
+
+const BODY_LIMIT: usize = 3 << 20;
+
+/// An [`ApiServer`] as a `tower::Service`.
+#[derive(Clone)]
+pub struct ApiService {
+    pub(crate) server: ApiServer,
+}
+
+impl<B> tower::Service<Request<B>> for ApiService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let server = self.server.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let answer = match Limited::new(body, BODY_LIMIT).collect().await {
+                Ok(body) => route(&server, Request::from_parts(parts, body.to_bytes())).await,
+                Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                    Err(ApiError::too_large(BODY_LIMIT))
+                }
+                Err(error) => Err(ApiError::bad_request(format!(
+                    "the body could not be read: {error}"
+                ))),
+            };
+            Ok(answer.unwrap_or_else(|error| json(error.code, &error.to_value())))
+        })
+    }
+}
+
+/// An answer of JSON.
+pub(crate) fn json(code: u16, value: &Value) -> Response<ResponseBody> {
+    encoded(code, value.to_string().into())
+}
+
+/// An answer of JSON that is encoded already.
+pub(crate) fn encoded(code: u16, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<ResponseBody>, ApiError> {
+    let path = request.uri().path().to_owned();
+    let Some(target) = ResourcePath::parse(&path) else {
+        if request.method() != Method::GET {
+            return Err(ApiError::no_such_path());
+        }
+        return crate::discovery::answer(server, &path, request.headers()).ok_or_else(ApiError::no_such_path);
+    };
+    let resource = server.resource(&target)?;
+    let query = Query::parse(request.uri().query());
+    let namespace = target.namespace.clone().unwrap_or_default();
+    let body = request.body();
+    match (target.subresource.as_deref(), resource.has_status) {
+        (None, _) | (Some("status"), true) => {}
+        (Some("binding"), _) if &*resource.storage == "pods" && request.method() == Method::POST => {
+            return server.bind(&resource, &namespace, &target, body).await;
+        }
+        _ => return Err(ApiError::no_such_path()),
+    }
+    let status = target.subresource.is_some();
+    match (request.method(), target.name.as_deref()) {
+        (&Method::GET, Some(name)) if query.is_true("watch") => {
+            let fields = format!("metadata.name={name},{}", query.get("fieldSelector"));
+            server.watch(&resource, target.namespace.as_deref(), &query, &fields)
+        }
+        (&Method::GET, Some(name)) => server.get(&resource, &namespace, name),
+        (&Method::GET, None) if query.is_true("watch") => server.watch(
+            &resource,
+            target.namespace.as_deref(),
+            &query,
+            query.get("fieldSelector"),
+        ),
+        (&Method::GET, None) => server.list(&resource, target.namespace.as_deref(), &query),
+        (&Method::POST, None) => {
+            let value = crate::verbs::decode(body)?;
+            let created = server.create(&resource, &namespace, value, &query).await?;
+            Ok(json(201, &created))
+        }
+        (&Method::PUT, Some(name)) => {
+            let value = crate::verbs::decode(body)?;
+            let change = crate::verbs::Change::Replace(value);
+            Ok(json(
+                200,
+                &server
+                    .update(&resource, &namespace, name, status, change, &query)
+                    .await?,
+            ))
+        }
+        (&Method::PATCH, Some(name)) => {
+            let kind = request
+                .headers()
+                .get(header::CONTENT_TYPE)
+                .and_then(|kind| kind.to_str().ok());
+            let change = crate::verbs::patch(kind.unwrap_or_default(), body)?;
+            Ok(json(
+                200,
+                &server
+                    .update(&resource, &namespace, name, status, change, &query)
+                    .await?,
+            ))
+        }
+        (&Method::DELETE, Some(name)) if !status => {
+            server.delete(&resource, &namespace, name, body, &query).await
+        }
+        (&Method::DELETE, None) => {
+            server
+                .delete_collection(&resource, target.namespace.as_deref(), body, &query)
+                .await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}

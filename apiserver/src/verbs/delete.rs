@@ -1,0 +1,268 @@
+//! Deletion: preconditions, finalizers, collections, and the content of namespaces and of definitions.
+
+use std::sync::Arc;
+
+use http::Response;
+use serde_json::{Value, json};
+
+use super::write::{metadata, now, set_metadata};
+use crate::request::Query;
+use crate::resource::{DEFINITIONS, Resource};
+use crate::selector::Selector;
+use crate::server::ApiServer;
+use crate::service::{ResponseBody, json as answer};
+use crate::status::{ApiError, deleted};
+use crate::store::{Expect, NAMESPACES, Object, ObjectKey};
+
+fn check_preconditions(
+    resource: &Resource,
+    object: &Object,
+    value: &Value,
+    options: &Value,
+) -> Result<(), ApiError> {
+    let wanted = |key: &str| {
+        options
+            .pointer(&format!("/preconditions/{key}"))
+            .and_then(Value::as_str)
+    };
+    let conflict = |why: String| {
+        Err(ApiError::conflict(
+            &resource.group,
+            &resource.plural,
+            &object.key.name,
+            &why,
+        ))
+    };
+    let uid = metadata(value, "uid");
+    let uid = uid.as_str().unwrap_or_default();
+    if let Some(wanted) = wanted("uid").filter(|wanted| *wanted != uid) {
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        ));
+    }
+    let version = object.revision.to_string();
+    if let Some(wanted) = wanted("resourceVersion").filter(|wanted| *wanted != version) {
+        return conflict(format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+        ));
+    }
+    Ok(())
+}
+
+fn owns_content(resource: &Resource) -> bool {
+    matches!(&*resource.storage, NAMESPACES | DEFINITIONS)
+}
+
+impl ApiServer {
+    pub(crate) async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        body: &[u8],
+        query: &Query,
+    ) -> Result<Response<ResponseBody>, ApiError> {
+        let options = if body.is_empty() {
+            json!({})
+        } else {
+            super::decode(body)?
+        };
+        let value = self
+            .delete_one(resource, &ObjectKey::new(namespace, name), &options, query)
+            .await?;
+        if metadata(&value, "deletionTimestamp").is_null() {
+            let uid = metadata(&value, "uid");
+            let uid = uid.as_str().unwrap_or_default();
+            return Ok(answer(
+                200,
+                &deleted(&resource.group, &resource.plural, name, uid),
+            ));
+        }
+        Ok(answer(200, &value))
+    }
+
+    /// Deletes, or marks as being deleted when finalizers or content are in the way. Returns the last state.
+    async fn delete_one(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        options: &Value,
+        query: &Query,
+    ) -> Result<Value, ApiError> {
+        let dry_run = query.dry_run()? || options.get("dryRun").is_some_and(|list| list == &json!(["All"]));
+        loop {
+            let Some(current) = self.store().latest(&resource.storage, key) else {
+                return Err(ApiError::not_found(&resource.group, &resource.plural, &key.name));
+            };
+            let value = current.value();
+            check_preconditions(resource, &current, &value, options)?;
+            if dry_run {
+                return Ok(value);
+            }
+            let held = metadata(&value, "finalizers")
+                .as_array()
+                .is_some_and(|list| !list.is_empty());
+            let result = if held || owns_content(resource) {
+                self.mark(resource, &current, value).await
+            } else {
+                self.remove(resource, &current, value).await
+            };
+            match result {
+                Err(error) if error.reason == "Conflict" => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn mark(
+        &self,
+        resource: &Resource,
+        current: &Arc<Object>,
+        mut value: Value,
+    ) -> Result<Value, ApiError> {
+        if !current.deleting {
+            set_metadata(&mut value, "deletionTimestamp", now().into());
+            set_metadata(&mut value, "deletionGracePeriodSeconds", 0.into());
+            if &*resource.storage == NAMESPACES {
+                value["status"]["phase"] = "Terminating".into();
+            }
+            let expect = Expect::Revision(current.revision);
+            value = self
+                .commit(resource, current.key.clone(), expect, value, false)
+                .await?
+                .value();
+        }
+        if owns_content(resource) {
+            Box::pin(self.finish(resource, &current.key)).await?;
+        }
+        Ok(value)
+    }
+
+    pub(super) async fn remove(
+        &self,
+        resource: &Resource,
+        current: &Arc<Object>,
+        value: Value,
+    ) -> Result<Value, ApiError> {
+        let expect = Expect::Revision(current.revision);
+        let object = self
+            .commit(resource, current.key.clone(), expect, value, true)
+            .await?;
+        Box::pin(self.finish_owners(resource, &current.key)).await?;
+        Ok(object.value())
+    }
+
+    /// After an object went: is its namespace or its definition waiting for that?
+    async fn finish_owners(&self, resource: &Resource, key: &ObjectKey) -> Result<(), ApiError> {
+        let owners = [
+            (NAMESPACES, key.namespace.as_str()),
+            (DEFINITIONS, &*resource.storage),
+        ];
+        for (storage, name) in owners.into_iter().filter(|(_, name)| !name.is_empty()) {
+            let key = ObjectKey::new("", name);
+            let owner = self.store().latest(&storage.into(), &key);
+            if owner.is_some_and(|owner| owner.deleting)
+                && let Some(resource) = self.resources().iter().find(|other| &*other.storage == storage)
+            {
+                self.finish(resource, &key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what a namespace or a definition that is being deleted holds, and then itself when nothing is left.
+    async fn finish(&self, resource: &Resource, key: &ObjectKey) -> Result<(), ApiError> {
+        let is_namespace = &*resource.storage == NAMESPACES;
+        let mut left = false;
+        for storage in self.store().collections() {
+            if !is_namespace && *storage != *key.name {
+                continue;
+            }
+            let Some(content) = self
+                .resources()
+                .iter()
+                .find(|other| other.storage == storage)
+                .cloned()
+            else {
+                continue;
+            };
+            let listing = self
+                .store()
+                .list(&storage, is_namespace.then_some(key.name.as_str()));
+            for object in listing.objects {
+                if object.deleting {
+                    left = true;
+                    continue;
+                }
+                match Box::pin(self.delete_one(&content, &object.key, &json!({}), &Query::default())).await {
+                    Ok(_) => left |= self.store().latest(&storage, &object.key).is_some(),
+                    Err(error) if error.code == 404 => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if left {
+            return Ok(());
+        }
+        let Some(owner) = self.store().latest(&resource.storage, key) else {
+            return Ok(());
+        };
+        let value = owner.value();
+        if metadata(&value, "finalizers")
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+        {
+            return Ok(());
+        }
+        let expect = Expect::Revision(owner.revision);
+        match self.commit(resource, key.clone(), expect, value, true).await {
+            // Someone else finished it, or changed it and will come by here again.
+            Err(error) if error.reason == "Conflict" || error.code == 404 => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Goes on with deletions that the last run did not finish.
+    pub(crate) async fn resume_deletions(&self) -> Result<(), ApiError> {
+        for resource in self.resources().iter().filter(|resource| owns_content(resource)) {
+            for owner in self.store().list(&resource.storage, None).objects {
+                if owner.deleting {
+                    self.finish(resource, &owner.key).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn delete_collection(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        body: &[u8],
+        query: &Query,
+    ) -> Result<Response<ResponseBody>, ApiError> {
+        let options = if body.is_empty() {
+            json!({})
+        } else {
+            super::decode(body)?
+        };
+        let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"))?;
+        super::read::check_fields(resource, &selector)?;
+        let mut items = Vec::new();
+        let listing = self.store().list(&resource.storage, namespace);
+        for object in listing
+            .objects
+            .iter()
+            .filter(|object| selector.matches(&object.attributes))
+        {
+            match self.delete_one(resource, &object.key, &options, query).await {
+                Ok(value) => items.push(value),
+                Err(error) if error.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let list = json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
+            "metadata": {"resourceVersion": self.store().revision().to_string()}, "items": items});
+        Ok(answer(200, &list))
+    }
+}

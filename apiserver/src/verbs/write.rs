@@ -1,0 +1,517 @@
+//! Create, replace, patch and bind: from a body to a checked object in the store.
+
+use http::Response;
+use rand::Rng as _;
+use serde_json::{Map, Value, json};
+
+use super::Change;
+use crate::request::{Query, ResourcePath};
+use crate::resource::{DEFINITIONS, Resource};
+use crate::server::ApiServer;
+use crate::service::{ResponseBody, json as answer};
+use crate::status::{ApiError, FieldError};
+use crate::store::{Expect, NAMESPACES, Object, ObjectKey, Write, WriteError};
+use crate::{admission, schema};
+
+/// Objects larger than this are refused.
+const OBJECT_LIMIT: usize = 3 << 19;
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+pub(crate) fn now() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second())
+        .unwrap_or(now)
+        .to_string()
+}
+
+pub(super) fn metadata(value: &Value, key: &str) -> Value {
+    value
+        .get("metadata")
+        .and_then(|metadata| metadata.get(key))
+        .cloned()
+        .unwrap_or_default()
+}
+
+pub(super) fn set_metadata(value: &mut Value, key: &str, to: Value) {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        match to {
+            Value::Null => drop(metadata.remove(key)),
+            to => drop(metadata.insert(key.to_owned(), to)),
+        }
+    }
+}
+
+pub(super) fn refused(resource: &Resource, key: &ObjectKey, error: WriteError) -> ApiError {
+    let (group, plural, name) = (&resource.group, &resource.plural, &key.name);
+    match error {
+        WriteError::Stale => ApiError::modified(group, plural, name),
+        WriteError::Exists => ApiError::already_exists(group, plural, name),
+        WriteError::NoNamespace => ApiError::not_found("", NAMESPACES, &key.namespace),
+        WriteError::NamespaceTerminating => {
+            let namespace = &key.namespace;
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            let cause = json!({"reason": "NamespaceTerminating", "field": "metadata.namespace",
+                "message": format!("namespace {namespace} is being terminated")});
+            ApiError::forbidden(group, plural, name, &why).causes(vec![cause])
+        }
+        WriteError::Storage(why) => ApiError::internal(why),
+    }
+}
+
+/// Checks that a body is of the kind and in the place that the path names, and gives it its metadata.
+fn place(resource: &Resource, namespace: &str, value: &mut Value) -> Result<(), ApiError> {
+    let Some(fields) = value.as_object_mut() else {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is not a {}",
+            resource.kind
+        )));
+    };
+    for (key, wanted) in [
+        ("kind", resource.kind.clone()),
+        ("apiVersion", resource.api_version()),
+    ] {
+        let found = fields.entry(key).or_insert_with(|| wanted.clone().into());
+        if found.as_str() != Some(&wanted) {
+            let message = format!(
+                "the object provided is unrecognized (must be of type {}): its {key} is {found}, and {wanted:?} is served here",
+                resource.kind
+            );
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+    let Some(metadata) = metadata.as_object_mut() else {
+        return Err(ApiError::bad_request("metadata must be an object"));
+    };
+    metadata.retain(|_, value| !value.is_null());
+    let own = metadata
+        .get("namespace")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !own.is_empty() && own != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::bad_request(message));
+    }
+    if namespace.is_empty() {
+        metadata.remove("namespace");
+    } else {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    Ok(())
+}
+
+/// Everything but metadata and, where it is a part of its own, status.
+fn wanted(resource: &Resource, value: &Value) -> Map<String, Value> {
+    let mut fields = value.as_object().cloned().unwrap_or_default();
+    fields.remove("metadata");
+    if resource.has_status {
+        fields.remove("status");
+    }
+    fields
+}
+
+impl ApiServer {
+    fn unknown_fields(resource: &Resource, value: &mut Value, query: &Query) -> Result<(), ApiError> {
+        let Some(schema) = &resource.schema else {
+            return Ok(());
+        };
+        let unknown = schema::prune(value, schema, "", true);
+        if unknown.is_empty() || query.get("fieldValidation") != "Strict" {
+            return Ok(());
+        }
+        let list: Vec<String> = unknown
+            .iter()
+            .map(|path| format!("unknown field \"{path}\""))
+            .collect();
+        let (kind, version) = (&resource.kind, &resource.version);
+        Err(ApiError::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+            list.join(", ")
+        )))
+    }
+
+    /// Fills in and checks; `old` is what it replaces.
+    fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+        if let Some(schema) = &resource.schema {
+            schema::default(value, schema);
+        }
+        if let Some(fields) = value.as_object_mut() {
+            admission::default(resource, fields);
+        }
+        let mut errors: Vec<FieldError> = Vec::new();
+        admission::validate(resource, value, &mut errors);
+        if let Some(schema) = &resource.schema {
+            schema::validate(value, schema, "", &mut errors);
+        }
+        if let Some(old) = old {
+            admission::validate_change(resource, old, value, &mut errors);
+        }
+        if !errors.is_empty() {
+            let name = metadata(value, "name");
+            return Err(ApiError::invalid(
+                &resource.group,
+                &resource.kind,
+                name.as_str().unwrap_or_default(),
+                &errors,
+            ));
+        }
+        let size = value.to_string().len();
+        if size > OBJECT_LIMIT {
+            Err(ApiError::too_large(OBJECT_LIMIT))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) async fn create(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut value: Value,
+        query: &Query,
+    ) -> Result<Value, ApiError> {
+        if resource.namespaced && namespace.is_empty() {
+            return Err(ApiError::method_not_allowed());
+        }
+        place(resource, namespace, &mut value)?;
+        if !metadata(&value, "resourceVersion")
+            .as_str()
+            .unwrap_or_default()
+            .is_empty()
+        {
+            return Err(ApiError::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        generate_name(&mut value);
+        Self::unknown_fields(resource, &mut value, query)?;
+        set_metadata(&mut value, "uid", uuid::Uuid::new_v4().to_string().into());
+        set_metadata(&mut value, "creationTimestamp", now().into());
+        for key in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "resourceVersion",
+            "selfLink",
+        ] {
+            set_metadata(&mut value, key, Value::Null);
+        }
+        let generation = if resource.counts_generations() {
+            1.into()
+        } else {
+            Value::Null
+        };
+        set_metadata(&mut value, "generation", generation);
+        if resource.has_status
+            && let Some(fields) = value.as_object_mut()
+        {
+            fields.remove("status");
+        }
+        Self::admit(resource, &mut value, None)?;
+        if &*resource.storage == DEFINITIONS {
+            establish(&mut value)?;
+        }
+        let name = metadata(&value, "name");
+        let key = ObjectKey::new(namespace, name.as_str().unwrap_or_default());
+        if query.dry_run()? {
+            return match self.store().latest(&resource.storage, &key) {
+                Some(_) => Err(refused(resource, &key, WriteError::Exists)),
+                None => Ok(value),
+            };
+        }
+        let object = self.commit(resource, key, Expect::Absent, value, false).await?;
+        if &*resource.storage == NAMESPACES {
+            let account = json!({"metadata": {"name": "default"}});
+            Box::pin(self.ensure("", "serviceaccounts", Some(&object.key.name), account)).await?;
+        }
+        Ok(object.value())
+    }
+
+    /// Writes to the store, and serves what definitions define as soon as they are written.
+    pub(super) async fn commit(
+        &self,
+        resource: &Resource,
+        key: ObjectKey,
+        expect: Expect,
+        value: Value,
+        delete: bool,
+    ) -> Result<std::sync::Arc<Object>, ApiError> {
+        let write = Write {
+            collection: resource.storage.clone(),
+            key: key.clone(),
+            expect,
+            value,
+            delete,
+            paths: resource.paths.clone(),
+        };
+        let object = self
+            .store()
+            .write(write)
+            .await
+            .map_err(|error| refused(resource, &key, error))?;
+        if &*resource.storage == DEFINITIONS {
+            self.refresh_resources();
+        }
+        Ok(object)
+    }
+
+    pub(crate) async fn update(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        status: bool,
+        change: Change,
+        query: &Query,
+    ) -> Result<Value, ApiError> {
+        let key = ObjectKey::new(namespace, name);
+        let dry_run = query.dry_run()?;
+        loop {
+            let Some(current) = self.store().latest(&resource.storage, &key) else {
+                return Err(ApiError::not_found(&resource.group, &resource.plural, name));
+            };
+            let old = current.value();
+            let (mut new, must_be) = changed(resource, &old, &change, name)?;
+            place(resource, namespace, &mut new)?;
+            if must_be
+                .as_deref()
+                .is_some_and(|revision| revision != current.revision.to_string())
+            {
+                return Err(ApiError::modified(&resource.group, &resource.plural, name));
+            }
+            Self::unknown_fields(resource, &mut new, query)?;
+            keep(resource, status, &old, &mut new)?;
+            Self::admit(resource, &mut new, Some(&old))?;
+            if resource.counts_generations() && wanted(resource, &old) != wanted(resource, &new) {
+                let generation = metadata(&old, "generation").as_u64().unwrap_or(0) + 1;
+                set_metadata(&mut new, "generation", generation.into());
+            }
+            if new == old || dry_run {
+                return Ok(new);
+            }
+            let no_finalizers = metadata(&new, "finalizers").as_array().is_none_or(Vec::is_empty);
+            let expect = Expect::Revision(current.revision);
+            if current.deleting
+                && no_finalizers
+                && &*resource.storage != NAMESPACES
+                && &*resource.storage != DEFINITIONS
+            {
+                match self.remove(resource, &current, new).await {
+                    Err(error) if error.reason == "Conflict" && must_be.is_none() => continue,
+                    result => return result,
+                }
+            }
+            match self.commit(resource, key.clone(), expect, new, false).await {
+                Ok(object) => return Ok(object.value()),
+                // Someone else was faster. Who named no version wants the change on top of whatever there is.
+                Err(error) if error.reason == "Conflict" && must_be.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(crate) async fn bind(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        path: &ResourcePath,
+        body: &[u8],
+    ) -> Result<Response<ResponseBody>, ApiError> {
+        let name = path.name.as_deref().unwrap_or_default();
+        let binding = super::decode(body)?;
+        let Some(node) = binding.pointer("/target/name").and_then(Value::as_str) else {
+            return Err(ApiError::bad_request(
+                "target.name: Required value: the node to bind the pod to",
+            ));
+        };
+        let pod = self
+            .store()
+            .latest(&resource.storage, &ObjectKey::new(namespace, name));
+        let bound = pod.is_some_and(|pod| !pod.attributes.field("spec.nodeName").is_empty());
+        if bound {
+            let why = format!("pod {name} is already assigned to a node");
+            return Err(ApiError::conflict("", "pods/binding", name, &why));
+        }
+        let change = Change::Merge(json!({"spec": {"nodeName": node}}));
+        self.update(resource, namespace, name, false, change, &Query::default())
+            .await?;
+        Ok(answer(
+            201,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        ))
+    }
+}
+
+/// The object after the change, and the version that it must be at now.
+fn changed(
+    resource: &Resource,
+    old: &Value,
+    change: &Change,
+    name: &str,
+) -> Result<(Value, Option<String>), ApiError> {
+    let version = |value: &Value| {
+        metadata(value, "resourceVersion")
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let (new, must_be) = match change {
+        Change::Replace(new) => (new.clone(), version(new)),
+        Change::Merge(patch) => {
+            let mut new = old.clone();
+            json_patch::merge(&mut new, patch);
+            (new, version(patch))
+        }
+        Change::Json(patch) => {
+            let mut new = old.clone();
+            json_patch::patch(&mut new, patch).map_err(|error| {
+                let message =
+                    format!("the server rejected our request due to an error in our request: {error}");
+                ApiError::new(422, "Invalid", message)
+            })?;
+            let must_be = version(&new).filter(|wanted| Some(wanted) != version(old).as_ref());
+            (new, must_be)
+        }
+    };
+    let found = metadata(&new, "name");
+    let found = found.as_str().unwrap_or_default();
+    if found != name && !(found.is_empty() && matches!(change, Change::Replace(_))) {
+        let message = format!("the name of the object ({found}) does not match the name on the URL ({name})");
+        return Err(ApiError::bad_request(message));
+    }
+    if let Change::Replace(new) = change
+        && let (Some(uid), Some(own)) = (metadata(new, "uid").as_str(), metadata(old, "uid").as_str())
+        && !uid.is_empty()
+        && uid != own
+    {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
+        return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+    }
+    Ok((new, must_be))
+}
+
+/// Keeps what this way of writing may not change.
+fn keep(resource: &Resource, status: bool, old: &Value, new: &mut Value) -> Result<(), ApiError> {
+    let Some(fields) = new.as_object_mut() else {
+        return Err(ApiError::bad_request("not an object"));
+    };
+    if status {
+        let written = fields.remove("status");
+        let metadata = fields.remove("metadata");
+        *fields = old.as_object().cloned().unwrap_or_default();
+        fields.remove("status");
+        fields.extend(written.map(|status| ("status".to_owned(), status)));
+        // Labels and annotations of built-in kinds may come with the status: CNI plugins write theirs so.
+        if let Some(metadata) = metadata.filter(|_| !resource.is_custom()) {
+            fields.insert("metadata".to_owned(), metadata);
+        }
+    } else if resource.has_status {
+        fields.remove("status");
+        fields.extend(
+            old.get("status")
+                .map(|status| ("status".to_owned(), status.clone())),
+        );
+    }
+    let kept = [
+        "name",
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "resourceVersion",
+        "generateName",
+    ];
+    for key in kept {
+        set_metadata(new, key, metadata(old, key));
+    }
+    set_metadata(new, "selfLink", Value::Null);
+    Ok(())
+}
+
+fn generate_name(value: &mut Value) {
+    let name = metadata(value, "name");
+    let prefix = metadata(value, "generateName");
+    if let (true, Some(prefix)) = (name.as_str().unwrap_or_default().is_empty(), prefix.as_str()) {
+        let mut random = rand::rng();
+        let letter = |_| {
+            SUFFIX
+                .get(random.random_range(0..SUFFIX.len()))
+                .map_or('x', |byte| char::from(*byte))
+        };
+        let suffix: String = (0..5).map(letter).collect();
+        let prefix: String = prefix.chars().take(58).collect();
+        set_metadata(value, "name", format!("{prefix}{suffix}").into());
+    }
+}
+
+/// Checks a definition and says that it is served.
+fn establish(value: &mut Value) -> Result<(), ApiError> {
+    let text = |pointer: &str| {
+        value
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (group, plural, kind) = (
+        text("/spec/group"),
+        text("/spec/names/plural"),
+        text("/spec/names/kind"),
+    );
+    let (name, scope) = (text("/metadata/name"), text("/spec/scope"));
+    let mut errors = Vec::new();
+    for (path, found) in [
+        ("spec.group", &group),
+        ("spec.names.plural", &plural),
+        ("spec.names.kind", &kind),
+    ] {
+        if found.is_empty() {
+            errors.push(FieldError::required(path, ""));
+        }
+    }
+    if name != format!("{plural}.{group}") {
+        errors.push(FieldError::invalid(
+            "metadata.name",
+            &name.as_str().into(),
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    if !matches!(scope.as_str(), "Namespaced" | "Cluster") {
+        let supported = ["Cluster".to_owned(), "Namespaced".to_owned()];
+        errors.push(FieldError::not_supported("spec.scope", &scope.into(), &supported));
+    }
+    let versions = value
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let stored: Vec<Value> = versions
+        .iter()
+        .filter(|v| v["storage"] == true)
+        .map(|v| v["name"].clone())
+        .collect();
+    if stored.len() != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            &Value::Array(versions),
+            detail,
+        ));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            &name,
+            &errors,
+        ));
+    }
+    let names = value.pointer("/spec/names").cloned().unwrap_or_default();
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()});
+    value["status"] = json!({"acceptedNames": names, "storedVersions": stored, "conditions": [
+        condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+        condition("Established", "InitialNamesAccepted", "the initial names have been accepted")]});
+    Ok(())
+}
