@@ -10,6 +10,7 @@ pub mod ipset;
 pub mod netlink;
 pub mod netns;
 mod nfnetlink;
+pub mod sys;
 pub mod sysctl;
 
 pub use error::{Errno, Error, Result};

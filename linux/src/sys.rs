@@ -1,0 +1,148 @@
+//! Socket options that no safe interface has: TCP-MD5 keys and the least TTL to accept.
+//!
+//! The only unsafe code of the project: three calls of `setsockopt(2)` with plain data of known size. It never keeps
+//! a descriptor. Sources: `linux/tcp.h` (TCP_MD5SIG_EXT), `ip(7)` (IP_MINTTL), `ipv6(7)` (IPV6_MINHOPCOUNT).
+#![expect(
+    unsafe_code,
+    reason = "setsockopt with structures that the safe wrappers do not know"
+)]
+
+use std::io;
+use std::mem::size_of;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::{Error, Result};
+
+/// Longest TCP-MD5 key (TCP_MD5SIG_MAXKEYLEN).
+pub const MD5_KEY_LEN_MAX: usize = 80;
+
+/// The storage of a socket address, as the kernel lays it out.
+const SOCKADDR_STORAGE_LEN: usize = 128;
+
+/// `struct tcp_md5sig`.
+#[repr(C)]
+struct TcpMd5Sig {
+    address: [u8; SOCKADDR_STORAGE_LEN],
+    flags: u8,
+    prefix_len: u8,
+    key_len: u16,
+    ifindex: i32,
+    key: [u8; MD5_KEY_LEN_MAX],
+}
+
+/// Sets the TCP-MD5 key (RFC 2385) for segments from and to a peer, or removes it with an empty key. On a listener it
+/// applies to the connections accepted later.
+///
+/// # Errors
+/// `Invalid` for a key that is too long; `is_not_found` when there was no key to remove; `is_unsupported` in a kernel
+/// without TCP-MD5.
+pub fn set_tcp_md5<F: AsFd>(socket: &F, peer: IpAddr, key: &[u8]) -> Result<()> {
+    let what = || format!("set the TCP-MD5 key for {peer}");
+    if key.len() > MD5_KEY_LEN_MAX {
+        return Err(Error::invalid(
+            what(),
+            format!("a key has at most {MD5_KEY_LEN_MAX} octets"),
+        ));
+    }
+    let mut request = TcpMd5Sig {
+        address: sockaddr(peer),
+        flags: 0,
+        prefix_len: 0,
+        key_len: u16::try_from(key.len()).unwrap_or_default(),
+        ifindex: 0,
+        key: [0; MD5_KEY_LEN_MAX],
+    };
+    for (octet, value) in request.key.iter_mut().zip(key) {
+        *octet = *value;
+    }
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &request).map_err(|error| Error::io(what(), error))
+}
+
+/// Drops received packets whose TTL or hop limit is below `least` (RFC 5082); 0 drops none.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn set_min_ttl<F: AsFd>(socket: &F, is_ipv4: bool, least: u8) -> Result<()> {
+    let (level, option) = if is_ipv4 {
+        (libc::IPPROTO_IP, libc::IP_MINTTL)
+    } else {
+        (libc::IPPROTO_IPV6, IPV6_MINHOPCOUNT)
+    };
+    set(socket, level, option, &i32::from(least))
+        .map_err(|error| Error::io(format!("set the least TTL to accept to {least}"), error))
+}
+
+/// `linux/in6.h`; not in every version of libc's bindings.
+const IPV6_MINHOPCOUNT: i32 = 73;
+
+/// A `sockaddr_in` or `sockaddr_in6` without a port, in storage of the full size.
+fn sockaddr(address: IpAddr) -> [u8; SOCKADDR_STORAGE_LEN] {
+    let (family, offset) = match address {
+        IpAddr::V4(_) => (libc::AF_INET, 4),
+        // Behind family, port and flow information.
+        IpAddr::V6(_) => (libc::AF_INET6, 8),
+    };
+    let mut storage = [0; SOCKADDR_STORAGE_LEN];
+    let family = u16::try_from(family).unwrap_or_default().to_ne_bytes();
+    let octets = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    for (place, value) in storage.iter_mut().zip(family) {
+        *place = value;
+    }
+    for (place, value) in storage.iter_mut().skip(offset).zip(octets) {
+        *place = value;
+    }
+    storage
+}
+
+fn set<F: AsFd, T>(socket: &F, level: i32, option: i32, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open while it is borrowed, and the pointer and length are those of `value`, a live
+    // plain value that the kernel only reads.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            length,
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_structures_have_the_kernels_size() {
+        assert_eq!(size_of::<TcpMd5Sig>(), 216);
+    }
+
+    #[test]
+    fn keys_are_set_changed_and_removed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        match set_tcp_md5(&listener, peer, b"secret") {
+            Err(error) if error.is_unsupported() || error.errno() == Some(libc::ENOPROTOOPT) => {
+                println!("skipped: this kernel has no TCP-MD5");
+                return;
+            }
+            other => other.unwrap(),
+        }
+        set_tcp_md5(&listener, peer, b"another").unwrap();
+        set_tcp_md5(&listener, peer, b"").unwrap();
+        assert!(set_tcp_md5(&listener, peer, b"").unwrap_err().is_not_found());
+        assert!(set_tcp_md5(&listener, peer, &[b'x'; 81]).is_err());
+        set_min_ttl(&listener, true, 255).unwrap();
+    }
+}
