@@ -1,0 +1,255 @@
+//! Best routes as kernel routes: what the main table should have under our protocol number, and the driver for it.
+//!
+//! # Ownership
+//! A route of the main table with our protocol number is ours. A prefix and metric that somebody else's route has is
+//! left alone and reported; only a route that was listed as ours, or added by us, is ever replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use caracal_bgpd_core::output::{KernelRoute, Target};
+use caracal_linux::netlink::{Netlink, NextHop, Route, RouteKind, TABLE_MAIN};
+use caracal_reconcile::{Delta, Driver, Verdicts};
+use ipnet::IpNet;
+
+use super::DEFAULT_METRIC;
+use super::host::Host;
+
+/// What the kernel tells routes of one table apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) prefix: IpNet,
+    pub(super) metric: u32,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Blackhole,
+    /// Sorted, each once, at least one.
+    Hops(Vec<Hop>),
+}
+
+/// One way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Hop {
+    gateway: Option<IpAddr>,
+    oif: Option<u32>,
+    onlink: bool,
+}
+
+impl Key {
+    pub(super) fn of(route: &Route) -> Self {
+        Self {
+            prefix: route.destination,
+            metric: route.metric,
+        }
+    }
+}
+
+impl Value {
+    /// A route as it would be compared; `None` for kinds that we never make.
+    pub(super) fn of(route: &Route) -> Option<Self> {
+        match route.kind {
+            RouteKind::Blackhole => Some(Self::Blackhole),
+            RouteKind::Unicast if route.next_hops.is_empty() => Some(Self::Hops(vec![Hop {
+                gateway: route.gateway,
+                oif: route.oif,
+                onlink: route.onlink,
+            }])),
+            RouteKind::Unicast => Some(Self::hops(route.next_hops.iter().map(|hop| Hop {
+                gateway: hop.gateway,
+                oif: hop.oif,
+                onlink: hop.onlink,
+            }))),
+            _ => None,
+        }
+    }
+
+    fn hops(hops: impl Iterator<Item = Hop>) -> Self {
+        Self::Hops(hops.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+}
+
+/// The kernel route for a wanted one, with its next hops looked up. `None` when there is no way to any of them.
+pub(super) fn resolve(prefix: IpNet, route: &KernelRoute, host: &Host) -> Option<(Key, Value)> {
+    let key = Key {
+        prefix,
+        metric: route.metric.unwrap_or(DEFAULT_METRIC),
+    };
+    let value = match &route.target {
+        Target::Blackhole => Value::Blackhole,
+        Target::NextHops(hops) => Value::hops(hops.iter().filter_map(|hop| match &hop.device {
+            Some(device) => Some(Hop {
+                gateway: Some(hop.address),
+                oif: Some(host.index_of(device)?),
+                onlink: true,
+            }),
+            None => way(hop.address, host),
+        })),
+    };
+    match value {
+        Value::Hops(hops) if hops.is_empty() => None,
+        value => Some((key, value)),
+    }
+}
+
+/// The way through a gateway that the configuration names.
+pub(super) fn resolve_static(prefix: IpNet, gateway: IpAddr, host: &Host) -> Option<(Key, Value)> {
+    let key = Key {
+        prefix,
+        metric: DEFAULT_METRIC,
+    };
+    Some((key, Value::Hops(vec![way(gateway, host)?])))
+}
+
+fn way(address: IpAddr, host: &Host) -> Option<Hop> {
+    let way = host.way_to(address)?;
+    Some(Hop {
+        gateway: Some(way.gateway.unwrap_or(address)),
+        oif: way.oif,
+        onlink: way.onlink,
+    })
+}
+
+/// Why a route could not be programmed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{0}")]
+    Kernel(#[from] caracal_linux::Error),
+    #[error(
+        "another program (routing protocol {protocol}) has a route for this prefix and metric; remove it, or give ours \
+         another metric"
+    )]
+    Occupied { protocol: u8 },
+}
+
+/// Our routes in the main table.
+#[derive(Debug)]
+pub(super) struct Routes {
+    netlink: Netlink,
+    protocol: u8,
+    /// A listing that was taken just now for another purpose.
+    listing: Option<Vec<Route>>,
+    /// Keys that are known to be ours.
+    ours: BTreeSet<Key>,
+}
+
+impl Routes {
+    pub(super) fn new(netlink: Netlink, protocol: u8) -> Self {
+        Self {
+            netlink,
+            protocol,
+            listing: None,
+            ours: BTreeSet::new(),
+        }
+    }
+
+    /// Hands over a listing, to save taking another one.
+    pub(super) fn prefetch(&mut self, listing: Vec<Route>) {
+        self.listing = Some(listing);
+    }
+
+    /// Lists anew when asked next.
+    pub(super) fn forget_listing(&mut self) {
+        self.listing = None;
+    }
+
+    pub(super) fn is_ours(&self, route: &Route) -> bool {
+        route.table == TABLE_MAIN && route.protocol == self.protocol
+    }
+
+    fn route(&self, key: Key, value: &Value) -> Route {
+        let mut route = match value {
+            Value::Blackhole => Route::blackhole(key.prefix),
+            Value::Hops(_) => Route::unicast(key.prefix),
+        };
+        route = route.protocol(self.protocol).metric(key.metric);
+        match value {
+            Value::Blackhole => {}
+            Value::Hops(hops) => match hops.as_slice() {
+                [hop] => {
+                    route.gateway = hop.gateway;
+                    route.oif = hop.oif;
+                    route.onlink = hop.onlink;
+                }
+                hops => {
+                    route.next_hops = hops
+                        .iter()
+                        .map(|hop| NextHop {
+                            gateway: hop.gateway,
+                            oif: hop.oif,
+                            weight: 1,
+                            onlink: hop.onlink,
+                        })
+                        .collect();
+                }
+            },
+        }
+        route
+    }
+
+    async fn update(&mut self, key: Key, value: &Value) -> Result<(), Error> {
+        let route = self.route(key, value);
+        if self.ours.contains(&key) {
+            return Ok(self.netlink.replace_route(&route).await?);
+        }
+        match self.netlink.add_route(&route).await {
+            Err(error) if error.is_exists() => {}
+            other => return Ok(other?),
+        }
+        let there = self.netlink.routes_of(key.prefix.addr().is_ipv6()).await?;
+        let same = there
+            .iter()
+            .find(|route| route.table == TABLE_MAIN && Key::of(route) == key);
+        match same {
+            Some(foreign) if foreign.protocol != self.protocol => Err(Error::Occupied {
+                protocol: foreign.protocol,
+            }),
+            _ => Ok(self.netlink.replace_route(&route).await?),
+        }
+    }
+}
+
+impl Driver for Routes {
+    type Key = Key;
+    type Value = Value;
+    type Error = Error;
+
+    async fn list(&mut self) -> Result<BTreeMap<Key, Value>, Error> {
+        let routes = match self.listing.take() {
+            Some(routes) => routes,
+            None => self.netlink.routes().await?,
+        };
+        let listed: BTreeMap<Key, Value> = routes
+            .iter()
+            .filter(|route| self.is_ours(route))
+            .filter_map(|route| Some((Key::of(route), Value::of(route)?)))
+            .collect();
+        self.ours = listed.keys().copied().collect();
+        Ok(listed)
+    }
+
+    async fn apply(&mut self, delta: &Delta<Key, Value>) -> Verdicts<Key, Error> {
+        let mut verdicts = Vec::new();
+        for (key, value) in &delta.updates {
+            let verdict = self.update(*key, value).await;
+            if verdict.is_ok() {
+                self.ours.insert(*key);
+            }
+            verdicts.push((*key, verdict));
+        }
+        for (key, value) in &delta.deletions {
+            let route = self.route(*key, value);
+            let verdict = match self.netlink.delete_route(&route).await {
+                Err(error) if error.is_not_found() => Ok(()),
+                other => other.map_err(Error::from),
+            };
+            if verdict.is_ok() {
+                self.ours.remove(key);
+            }
+            verdicts.push((*key, verdict));
+        }
+        verdicts
+    }
+}

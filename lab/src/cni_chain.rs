@@ -1,1 +1,0 @@
-//! Runs the node's CNI chain as a container runtime does.
