@@ -18,5 +18,5 @@ mod store;
 mod verbs;
 
 pub use backend::BackendError;
-pub use server::{ApiServer, OpenError, Options};
+pub use server::{AddError, ApiServer, OpenError, Options};
 pub use service::{ApiService, ResponseBody};

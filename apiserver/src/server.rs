@@ -1,6 +1,6 @@
 //! The server: store and served resources together, filled at the start with what every cluster has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Value, json};
@@ -34,8 +34,13 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or read.
-    #[error("cannot use the data directory: {0}")]
-    Directory(#[from] std::io::Error),
+    #[error("cannot use the data directory {}: {source}; give one that this user may write to", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The store in it cannot be used.
     #[error(transparent)]
     Store(#[from] BackendError),
@@ -43,6 +48,11 @@ pub enum OpenError {
     #[error("cannot write the first objects: {0}")]
     First(#[from] ApiError),
 }
+
+/// Why an object could not be added.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AddError(String);
 
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
@@ -78,9 +88,14 @@ impl ApiServer {
     /// # Errors
     /// When the directory or the store in it cannot be used, or the store is from a newer program.
     pub async fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
-        std::fs::create_dir_all(directory)?;
+        let unusable = |source| OpenError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(directory).map_err(unusable)?;
         let (backend, loaded) = RedbBackend::open(directory)?;
-        let server = Self::over(Store::durable(Box::new(backend), loaded, limits(options))?);
+        let store = Store::durable(Box::new(backend), loaded, limits(options)).map_err(unusable)?;
+        let server = Self::over(store);
         server.refresh_resources();
         server.write_first().await?;
         server.resume_deletions().await?;
@@ -156,6 +171,34 @@ impl ApiServer {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Creates an object of any served kind unless there is one; namespaced ones without a namespace go to `default`.
+    ///
+    /// # Errors
+    /// When its kind is not served, or it is refused.
+    pub async fn add(&self, value: Value) -> Result<(), AddError> {
+        let text = |pointer| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+        let found = self
+            .resources()
+            .iter()
+            .find(|resource| resource.api_version() == api_version && resource.kind == kind)
+            .cloned();
+        let Some(resource) = found else {
+            return Err(AddError(format!(
+                "apiVersion {api_version:?} with kind {kind:?} is not served; add its CustomResourceDefinition first"
+            )));
+        };
+        let namespace = match (resource.namespaced, text("/metadata/namespace")) {
+            (false, _) => None,
+            (true, "") => Some("default".to_owned()),
+            (true, namespace) => Some(namespace.to_owned()),
+        };
+        let (group, plural) = (resource.group.clone(), resource.plural.clone());
+        self.ensure(&group, &plural, namespace.as_deref(), value)
+            .await
+            .map_err(|error| AddError(error.to_string()))
     }
 
     /// Creates an object unless there is one.
