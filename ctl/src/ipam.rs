@@ -1,0 +1,302 @@
+//! `ipam show`: how full pools and blocks are, and who has an address.
+
+use std::net::IpAddr;
+
+use caracal_api::v3::{IPAMBlock, IPAMConfiguration, IPAMConfigurationSpec, IPPool, IPReservation};
+use caracal_datastore::{Client, ListOptions};
+use ipnet::IpNet;
+
+use crate::args::IpamShow;
+use crate::error::Failure;
+use crate::{output, table};
+
+/// Carries out `ipam show`.
+pub(crate) async fn show(client: &Client, arguments: &IpamShow) -> Result<(), Failure> {
+    let all = ListOptions::default();
+    if let Some(ip) = &arguments.ip {
+        let address: IpAddr = ip
+            .parse()
+            .map_err(|_| Failure::new(format!("invalid IP address: {ip}; write it as 10.244.0.1")))?;
+        let blocks: Vec<IPAMBlock> = client.list(None, &all).await?;
+        output::text(&owner(&blocks, address));
+        return Ok(());
+    }
+    if arguments.show_configuration && !arguments.show_blocks {
+        let stored: Option<IPAMConfiguration> = client.get(None, "default").await?;
+        output::text(&configuration(
+            &stored.map(|object| object.spec).unwrap_or_default(),
+        ));
+        return Ok(());
+    }
+    let pools: Vec<IPPool> = client.list(None, &all).await?;
+    let blocks: Vec<IPAMBlock> = client.list(None, &all).await?;
+    let reservations: Vec<IPReservation> = client.list(None, &all).await?;
+    let reserved: Vec<IpNet> = reservations
+        .iter()
+        .flat_map(|reservation| &reservation.spec.reserved_cidrs)
+        .filter_map(|cidr| network(cidr))
+        .collect();
+    let rows = usage(&pools, &blocks, &reserved, arguments.show_blocks);
+    let headings = [
+        "Grouping",
+        "CIDR",
+        "IPs total",
+        "IPs in use",
+        "IPs reserved",
+        "IPs free",
+    ];
+    output::text(&table::boxed(&headings, &rows, &[2, 3, 4, 5]));
+    Ok(())
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>()
+        .ok()
+        .map(|net| net.trunc())
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// Addresses of a network; as a float because IPv6 pools have more than any integer holds.
+fn size(net: &IpNet) -> f64 {
+    f64::from(net.max_prefix_len() - net.prefix_len()).exp2()
+}
+
+/// Addresses of a network that reservations cover.
+fn reserved_in(net: &IpNet, reserved: &[IpNet]) -> f64 {
+    let mut parts: Vec<IpNet> = reserved
+        .iter()
+        .filter_map(|cidr| match (net.contains(cidr), cidr.contains(net)) {
+            (true, _) => Some(*cidr),
+            (false, true) => Some(*net),
+            (false, false) => None,
+        })
+        .collect();
+    parts = IpNet::aggregate(&parts);
+    parts.iter().map(size).sum()
+}
+
+struct Use {
+    net: IpNet,
+    used: f64,
+    reserved: f64,
+    free: f64,
+}
+
+fn block_use(block: &IPAMBlock, reserved: &[IpNet]) -> Option<Use> {
+    let net = network(&block.spec.cidr)?;
+    let ordinals: std::collections::BTreeSet<usize> = block
+        .spec
+        .unallocated
+        .iter()
+        .filter_map(|ordinal| usize::try_from(*ordinal).ok())
+        .collect();
+    #[expect(clippy::cast_precision_loss, reason = "a block has at most 4096 addresses")]
+    let unallocated = ordinals.len() as f64;
+    let taken_by_reservation = |ordinal: &&usize| {
+        address_at(&net, **ordinal).is_some_and(|address| reserved.iter().any(|cidr| cidr.contains(&address)))
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a block has at most 4096 addresses")]
+    let blocked = ordinals.iter().filter(taken_by_reservation).count() as f64;
+    Some(Use {
+        net,
+        used: size(&net) - unallocated,
+        reserved: reserved_in(&net, reserved),
+        free: unallocated - blocked,
+    })
+}
+
+fn address_at(net: &IpNet, ordinal: usize) -> Option<IpAddr> {
+    Some(match net.network() {
+        IpAddr::V4(first) => IpAddr::V4(u32::from(first).checked_add(u32::try_from(ordinal).ok()?)?.into()),
+        IpAddr::V6(first) => IpAddr::V6(
+            u128::from(first)
+                .checked_add(u128::try_from(ordinal).ok()?)?
+                .into(),
+        ),
+    })
+}
+
+fn usage(pools: &[IPPool], blocks: &[IPAMBlock], reserved: &[IpNet], show_blocks: bool) -> Vec<Vec<String>> {
+    let mut uses: Vec<Use> = blocks
+        .iter()
+        .filter_map(|block| block_use(block, reserved))
+        .collect();
+    uses.sort_by_key(|block| block.net);
+    let mut rows = Vec::new();
+    for net in pools.iter().filter_map(|pool| network(&pool.spec.cidr)) {
+        let own: Vec<&Use> = uses.iter().filter(|block| net.contains(&block.net)).collect();
+        let sum = |part: fn(&Use) -> f64| own.iter().map(|block| part(block)).sum::<f64>();
+        let reserved_all = reserved_in(&net, reserved);
+        let outside_blocks = size(&net) - own.iter().map(|block| size(&block.net)).sum::<f64>();
+        let reserved_outside = reserved_all - sum(|block| block.reserved);
+        let pool = Use {
+            net,
+            used: sum(|block| block.used),
+            reserved: reserved_all,
+            free: sum(|block| block.free) + outside_blocks - reserved_outside,
+        };
+        rows.push(row("IP Pool", &pool));
+        if show_blocks {
+            rows.extend(own.iter().map(|block| row("Block", block)));
+        }
+    }
+    rows
+}
+
+fn row(grouping: &str, usage: &Use) -> Vec<String> {
+    let total = size(&usage.net);
+    let share = |part: f64| format!("{} ({:.0}%)", five_digits(part), 100.0 * part / total);
+    vec![
+        grouping.to_owned(),
+        usage.net.to_string(),
+        five_digits(total),
+        share(usage.used),
+        share(usage.reserved),
+        share(usage.free),
+    ]
+}
+
+/// A number in at most five significant digits: C's `%.5g`.
+fn five_digits(number: f64) -> String {
+    if number < 100_000.0 {
+        return format!("{number:.0}");
+    }
+    let text = format!("{number:.4e}");
+    let Some((mantissa, exponent)) = text.split_once('e') else {
+        return text;
+    };
+    let mantissa = if mantissa.contains('.') {
+        mantissa.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        mantissa
+    };
+    format!("{mantissa}e+{exponent:0>2}")
+}
+
+/// Who has an address, in calicoctl's words.
+fn owner(blocks: &[IPAMBlock], address: IpAddr) -> String {
+    let free = format!("{address} is not assigned\n");
+    let Some((block, net)) = blocks
+        .iter()
+        .filter_map(|block| Some((block, network(&block.spec.cidr)?)))
+        .find(|(_, net)| net.contains(&address))
+    else {
+        return free;
+    };
+    let allocation = (0..block.spec.allocations.len())
+        .find(|ordinal| address_at(&net, *ordinal) == Some(address))
+        .and_then(|ordinal| block.spec.allocations.get(ordinal).copied().flatten())
+        .and_then(|index| block.spec.attributes.get(usize::try_from(index).ok()?));
+    let Some(attributes) = allocation else { return free };
+    if attributes.released_at.is_some() {
+        return free;
+    }
+    let mut text = format!(
+        "IP {address} is in use\nHandle ID: {}\n",
+        attributes
+            .handle_id
+            .as_deref()
+            .filter(|handle| !handle.is_empty())
+            .unwrap_or("<none>")
+    );
+    if attributes.secondary.is_empty() {
+        text.push_str("No Active Owner attributes defined\n");
+    } else {
+        text.push_str("Active Owner Attributes:\n");
+        for (key, value) in &attributes.secondary {
+            text.push_str(&format!("  {key}: {value}\n"));
+        }
+    }
+    if !attributes.alternate_owner_attrs.is_empty() {
+        text.push_str("Alternate Owner Attributes:\n");
+        for (key, value) in &attributes.alternate_owner_attrs {
+            text.push_str(&format!("  {key}: {value}\n"));
+        }
+    }
+    text
+}
+
+fn configuration(spec: &IPAMConfigurationSpec) -> String {
+    let persistence = spec
+        .kube_virt_vm_address_persistence
+        .as_ref()
+        .map_or("<nil>".to_owned(), |value| value.as_str().to_owned());
+    let rows = [
+        ("StrictAffinity", spec.strict_affinity.to_string()),
+        ("AutoAllocateBlocks", spec.auto_allocate_blocks.to_string()),
+        ("MaxBlocksPerHost", spec.max_blocks_per_host.to_string()),
+        ("KubeVirtVMAddressPersistence", persistence),
+        ("IPCooldownSeconds", spec.ip_cooldown_seconds.to_string()),
+    ]
+    .map(|(property, value)| vec![property.to_owned(), value]);
+    table::boxed(&["Property", "Value"], &rows, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn block(cidr: &str) -> IPAMBlock {
+        serde_json::from_value(json!({
+            "metadata": {"name": "b"},
+            "spec": {
+                "cidr": cidr, "affinity": "host:n", "allocations": [0, null, null, null],
+                "unallocated": [1, 2, 3], "attributes": [{"handle_id": "h", "secondary": {"pod": "web"}}]
+            }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn pools_sum_their_blocks_and_the_space_between() {
+        let pool: IPPool =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.65.0.0/16"}}))
+                .unwrap();
+        let reserved = ["10.65.0.3/32".parse().unwrap()];
+        let rows = usage(&[pool], &[block("10.65.0.0/30")], &reserved, true);
+        assert_eq!(
+            rows,
+            [
+                [
+                    "IP Pool",
+                    "10.65.0.0/16",
+                    "65536",
+                    "1 (0%)",
+                    "1 (0%)",
+                    "65534 (100%)"
+                ],
+                ["Block", "10.65.0.0/30", "4", "1 (25%)", "1 (25%)", "2 (50%)"]
+            ]
+        );
+    }
+
+    #[test]
+    fn large_numbers_have_five_digits() {
+        for (number, text) in [
+            (0.0, "0"),
+            (65536.0, "65536"),
+            (1_048_576.0, "1.0486e+06"),
+            (100_000.0, "1e+05"),
+        ] {
+            assert_eq!(five_digits(number), text);
+        }
+    }
+
+    #[test]
+    fn an_address_names_its_owner_or_is_free() {
+        let blocks = [block("10.65.0.0/30")];
+        assert_eq!(
+            owner(&blocks, "10.65.0.0".parse().unwrap()),
+            "IP 10.65.0.0 is in use\nHandle ID: h\nActive Owner Attributes:\n  pod: web\n"
+        );
+        assert_eq!(
+            owner(&blocks, "10.65.0.1".parse().unwrap()),
+            "10.65.0.1 is not assigned\n"
+        );
+        assert_eq!(
+            owner(&blocks, "10.9.0.1".parse().unwrap()),
+            "10.9.0.1 is not assigned\n"
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! The verbs on resources. Source of their texts: calicoctl's CRUD commands.
+
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod write;
