@@ -3,3 +3,6 @@
 pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod write;
+
+#[cfg(test)]
+mod tests;
