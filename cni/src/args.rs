@@ -3,6 +3,7 @@
 //! Keys that nobody here knows are ignored, as with Calico, which prepends `IgnoreUnknown=1`.
 //! Source: CNI specification, "Parameters"; Calico's `cni-plugin/pkg/types/types.go` (K8sArgs).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Code, Error, Result};
@@ -67,10 +68,20 @@ impl Args {
     /// The text for another plugin, with one pair set.
     #[must_use]
     pub fn with(&self, key: &str, value: &str) -> String {
-        let others = self.pairs.iter().filter(|(name, _)| name != key);
-        let mut parts: Vec<String> = others.map(|(name, value)| format!("{name}={value}")).collect();
-        parts.push(format!("{key}={value}"));
-        parts.join(";")
+        let mut args = self.clone();
+        args.pairs.retain(|(name, _)| name != key);
+        args.pairs.push((key.to_owned(), value.to_owned()));
+        args.to_string()
+    }
+}
+
+impl fmt::Display for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.pairs.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ";" };
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
     }
 }
 

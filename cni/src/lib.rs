@@ -1,14 +1,26 @@
 //! The CNI plugins calico and calico-ipam.
 //!
-//! Owns what the CNI protocol and Calico's network configuration say: versions, results, errors, arguments, fields.
-//! Keeps no state of its own. Source: CNI specification 1.1.0; Calico's `cni-plugin/`.
+//! Owns plugging a container into the network: the protocol, the request for addresses, the kernel objects of one
+//! container, the Pod's annotations. Keeps no state of its own. Source: CNI specification 1.1.0; Calico's
+//! `cni-plugin/`.
 
 pub mod args;
 pub mod conf;
+pub mod delegate;
+pub mod endpoint;
 pub mod error;
 mod fields;
+pub mod host_local;
+mod log;
+pub mod node;
+pub mod plugin;
+pub mod pod;
 pub mod result;
+pub mod rollback;
+pub mod skel;
 pub mod version;
+pub mod veth;
+pub mod wishes;
 
 pub use error::{Code, Error, Result};
 pub use version::Version;

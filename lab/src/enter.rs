@@ -91,14 +91,19 @@ impl Place {
     /// # Errors
     /// The namespace cannot be entered, or the function panicked.
     pub fn run_in_network<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        let net = match self {
-            Self::Machine(namespaces) => &namespaces.net,
-            Self::Pod { net, .. } => net,
-        };
+        let net = self.network_file();
         on_own_thread(|| {
             join(net, CloneFlags::CLONE_NEWNET, "network")?;
             Ok(f())
         })?
+    }
+
+    /// The network namespace of the place.
+    pub(crate) fn network_file(&self) -> &File {
+        match self {
+            Self::Machine(namespaces) => &namespaces.net,
+            Self::Pod { net, .. } => net,
+        }
     }
 
     /// Runs a function there, on a thread of its own, and waits for it.

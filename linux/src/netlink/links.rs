@@ -247,6 +247,10 @@ fn veth_end(end: VethEnd<'_>) -> Result<LinkMessage> {
     if let Some(mtu) = end.mtu {
         message.attributes.push(LinkAttribute::Mtu(mtu));
     }
+    if let Some(queues) = end.queues {
+        message.attributes.push(LinkAttribute::NumTxQueues(queues));
+        message.attributes.push(LinkAttribute::NumRxQueues(queues));
+    }
     if let Some(netns) = end.netns {
         message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     }

@@ -96,6 +96,8 @@ pub struct VethEnd<'a> {
     pub mtu: Option<u32>,
     /// Namespace the end is made in; the connection's own if absent.
     pub netns: Option<&'a NetNs>,
+    /// Queues in each direction; the kernel's choice if absent.
+    pub queues: Option<u32>,
 }
 
 impl<'a> VethEnd<'a> {
@@ -106,6 +108,7 @@ impl<'a> VethEnd<'a> {
             mac: None,
             mtu: None,
             netns: None,
+            queues: None,
         }
     }
 }

@@ -1,0 +1,90 @@
+//! DEL: the Pod's annotations, the interface, the addresses. What is gone already is success.
+//!
+//! The address goes last, and only when nothing uses it any more: a failed DEL is repeated by the runtime.
+
+use super::{connect, ipam_conf};
+use crate::conf::Conf;
+use crate::delegate::{Changes, Delegate};
+use crate::endpoint::Endpoint;
+use crate::error::{Code, Error, Result};
+use crate::pod;
+use crate::skel::{Call, Command};
+use crate::veth;
+
+pub(super) async fn del(call: &Call) -> Result<()> {
+    let endpoint = Endpoint::of(call)?;
+    let recorded = forget(call, &endpoint).await;
+    if let Err(Refused::Closed(error)) = recorded {
+        return Err(error);
+    }
+    let removed = remove_interface(call, &endpoint, matches!(recorded, Ok(true))).await;
+    match (recorded, removed) {
+        (Ok(_), Ok(())) => release(call, &endpoint).await,
+        (Err(refused), Ok(())) => Err(refused.into_error()),
+        (Ok(_), Err(error)) => Err(error),
+        (Err(refused), Err(error)) => Err(refused.into_error().hint(error)),
+    }
+}
+
+/// Why the Pod could not be written.
+enum Refused {
+    /// The datastore is closed: nothing may be touched.
+    Closed(Error),
+    /// Anything else: the container's own interface goes nevertheless.
+    Failed(Error),
+}
+
+impl Refused {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Closed(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+/// Takes the addresses from the Pod. True when this container (not a newer one) is the pod's.
+async fn forget(call: &Call, endpoint: &Endpoint) -> Result<bool, Refused> {
+    let client = match connect(call).await {
+        Ok(Some(client)) => client,
+        Ok(None) => return Ok(true),
+        Err(error) => return Err(Refused::Failed(error)),
+    };
+    if let Err(error) = pod::check_ready(&client).await {
+        let reachable = pod::is_reachable(&client).await;
+        return Err(if reachable {
+            Refused::Closed(error)
+        } else {
+            Refused::Failed(error)
+        });
+    }
+    let Some((namespace, name)) = &endpoint.pod else {
+        return Ok(true);
+    };
+    pod::clear_addresses(&client, namespace, name, &call.container_id)
+        .await
+        .map_err(Refused::Failed)
+}
+
+async fn remove_interface(call: &Call, endpoint: &Endpoint, is_owner: bool) -> Result<()> {
+    veth::remove_container_end(&call.netns, &call.ifname).await?;
+    if is_owner {
+        // A process may keep a namespace whose path is gone; the host's end would stay for ever.
+        veth::remove_host_end(&endpoint.host_interface).await?;
+    }
+    Ok(())
+}
+
+async fn release(call: &Call, endpoint: &Endpoint) -> Result<()> {
+    let conf: &Conf = &call.conf;
+    if conf.ipam.kind.is_empty() {
+        return Ok(());
+    }
+    let raw = match ipam_conf(call, None, &endpoint.node, |_| {}).await {
+        Ok(raw) => raw,
+        // The range matters to ADD only: host-local releases by container.
+        Err(error) if error.code == Code::InvalidConfig => conf.raw.clone(),
+        Err(error) => return Err(error),
+    };
+    let delegate = Delegate::find(call, raw)?;
+    delegate.tell(call, Command::Del, &Changes::default()).await
+}

@@ -1,0 +1,1 @@
+//! Runs the node's CNI chain as a container runtime does.
