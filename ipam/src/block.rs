@@ -44,6 +44,12 @@ impl Owner {
     pub fn virtual_(name: &str) -> Self {
         Self(format!("virtual:{name}"))
     }
+
+    /// Kind of owner and its name.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.split_once(':').unwrap_or(("host", &self.0))
+    }
 }
 
 /// For whom addresses are taken.
@@ -263,6 +269,53 @@ impl Block {
         }
     }
 
+    /// True when all these addresses were assigned for `want` when the block had this sequence number.
+    #[must_use]
+    pub fn has_assigned(&self, addresses: &[IpAddr], want: &Assignment<'_>, sequence_number: u64) -> bool {
+        addresses.iter().all(|address| {
+            let Ok(ordinal) = self.ordinal(*address) else {
+                return false;
+            };
+            let number = self.sequence_number_of(ordinal);
+            self.held(ordinal).is_some_and(|held| {
+                number == sequence_number
+                    && held.released_at.is_none()
+                    && handle_of(held) == want.handle
+                    && held.secondary == *want.attributes
+            })
+        })
+    }
+
+    /// The sequence number that an address was assigned with; `None` when nobody holds it.
+    #[must_use]
+    pub fn assigned_at(&self, address: IpAddr) -> Option<u64> {
+        let ordinal = self.ordinal(address).ok()?;
+        self.held(ordinal).filter(|held| held.released_at.is_none())?;
+        Some(self.sequence_number_of(ordinal))
+    }
+
+    /// What is stored with an address, and the sequence number that it was assigned with; `None` when it is free.
+    #[must_use]
+    pub fn assignment(&self, address: IpAddr) -> Option<(&AllocationAttribute, u64)> {
+        let ordinal = self.ordinal(address).ok()?;
+        Some((self.held(ordinal)?, self.sequence_number_of(ordinal)))
+    }
+
+    /// All addresses that are not free, with what is stored with them.
+    pub fn assignments(&self) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
+        (0..)
+            .take(self.spec.allocations.len())
+            .filter_map(|ordinal: i32| {
+                let address = address_at(&self.cidr, u128::try_from(ordinal).ok()?)?;
+                Some((address, self.held(ordinal)?))
+            })
+    }
+
+    fn sequence_number_of(&self, ordinal: i32) -> u64 {
+        let numbers = &self.spec.sequence_number_for_allocation;
+        numbers.get(&ordinal.to_string()).copied().unwrap_or_default()
+    }
+
     /// Releases addresses, all or none. Returns the released attributes' handles with counts, and the addresses that
     /// nobody held.
     ///
@@ -342,8 +395,7 @@ impl Block {
     fn check_release(&self, release: &Release, ordinal: i32, held: &AllocationAttribute) -> Result<()> {
         let address = release.address;
         if let Some(wanted) = release.sequence_number {
-            let numbers = &self.spec.sequence_number_for_allocation;
-            let held = numbers.get(&ordinal.to_string()).copied().unwrap_or_default();
+            let held = self.sequence_number_of(ordinal);
             if held != wanted {
                 return Err(Error::BadSequenceNumber {
                     address,

@@ -1,13 +1,28 @@
 //! Blocks, affinities, handles: the address allocator.
 //!
-//! Owns the arithmetic of blocks and handles in the form in which Calico stores them. The arithmetic is pure: no
-//! request, no clock; the time is an argument.
+//! Owns who has which address, in the form in which Calico stores it. The arithmetic of blocks and handles and the
+//! choice of pools are pure; around them are compare-and-swap loops with a bound. Never touches the kernel.
 //! Source of the rules: Calico's `libcalico-go/lib/ipam`.
 
+mod assign_ip;
+mod attempts;
+mod auto_assign;
 mod block;
+mod blocks;
+mod claim;
+mod client;
 mod error;
 mod handle;
+mod handles;
+mod lock;
+mod pools;
+mod release;
+mod store;
+mod take;
 
 pub use block::{Assignment, Block, Owner, Release, Reserved};
-pub use error::{Error, Result};
+pub use client::{AddressOwner, AssignIp, Assigned, AutoAssign, Ipam};
+pub use error::{Error, Family, Result};
 pub use handle::Handle;
+pub use lock::HostLock;
+pub use release::Released;

@@ -1,0 +1,132 @@
+//! Counting a handle's addresses up and down in the datastore.
+//!
+//! The order of writes makes a crash harmless: up before the block is written, down after it. A count may therefore
+//! be too high, never too low: an address that no handle counts could not be found for its release.
+
+use caracal_api::names::handle_name;
+use caracal_api::v3::{IPAMBlock, IPAMHandle, IPAMHandleSpec};
+use ipnet::IpNet;
+
+use crate::attempts::{Again, Attempts};
+use crate::block::Block;
+use crate::error::Result;
+use crate::handle::Handle;
+use crate::store::{Store, version};
+
+impl Store {
+    /// Counts addresses of a block up; makes the handle when there is none.
+    pub(crate) async fn increment(&self, id: &str, cidr: &IpNet, count: i32) -> Result<()> {
+        let mut attempts = Attempts::of(format!("handle {id}"));
+        loop {
+            let written = match self.handle(id).await? {
+                None => {
+                    let mut handle = Handle::new(id);
+                    handle.increment(cidr, count);
+                    let object = IPAMHandle::new(&handle_name(id), handle.0);
+                    self.client.create(&object).await
+                }
+                Some(mut object) => {
+                    let mut handle = Handle(object.spec);
+                    handle.increment(cidr, count);
+                    object.spec = handle.0;
+                    self.client.update(&object).await
+                }
+            };
+            match written {
+                Ok(_) => return Ok(()),
+                // After a lost answer the count may go up twice: too high, which is the harmless side.
+                Err(error) => attempts.after(error).await?,
+            };
+        }
+    }
+
+    /// Counts addresses of a block down, and removes the handle with its last one.
+    pub(crate) async fn decrement(&self, id: &str, cidr: &IpNet, count: i32) -> Result<()> {
+        let mut attempts = Attempts::of(format!("handle {id}"));
+        let mut lost_at: Option<Option<String>> = None;
+        loop {
+            let Some(mut object) = self.handle(id).await? else {
+                return Ok(());
+            };
+            let read = version(&object);
+            if lost_at.as_ref().is_some_and(|lost| *lost != read) {
+                // The write whose answer was lost may have been this change: counting down again could go too low.
+                return self.settle(id, cidr).await;
+            }
+            let mut handle = Handle(object.spec.clone());
+            if let Err(error) = handle.decrement(cidr, count) {
+                tracing::warn!(%error, "a handle counted too few addresses");
+                return self.settle(id, cidr).await;
+            }
+            object.spec = handle.0;
+            match self.write_handle(&object).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    if attempts.after(error).await? == Again::Lost {
+                        lost_at.get_or_insert(read);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the count of a block what the block says. The block is written unchanged in between, so that an
+    /// assignment under way, which has counted up already, fails and counts anew.
+    pub(crate) async fn settle(&self, id: &str, cidr: &IpNet) -> Result<()> {
+        let mut attempts = Attempts::of(format!("handle {id}"));
+        loop {
+            let Some(mut object) = self.handle(id).await? else {
+                return Ok(());
+            };
+            let Some(counted) = object.spec.block.get(&cidr.to_string()).copied() else {
+                return Ok(());
+            };
+            let mut held = 0;
+            if let Some(stored) = self.block(cidr).await? {
+                let mut block = Block::from_spec(stored.spec.clone())?;
+                held = i32::try_from(block.addresses_of(id).len()).unwrap_or(i32::MAX);
+                if held == counted {
+                    return Ok(());
+                }
+                block.bump();
+                let fence = IPAMBlock {
+                    spec: block.into_spec(),
+                    ..stored
+                };
+                if let Err(error) = self.client.update(&fence).await {
+                    attempts.after(error).await?;
+                    continue;
+                }
+            }
+            object.spec.set_count(cidr, held);
+            match self.write_handle(&object).await {
+                Ok(()) => return Ok(()),
+                Err(error) => attempts.after(error).await?,
+            };
+        }
+    }
+
+    /// Writes a handle in the state in which it was read, or removes it when it has become empty.
+    pub(crate) async fn write_handle(&self, object: &IPAMHandle) -> caracal_datastore::Result<()> {
+        if object.spec.block.is_empty() {
+            return self.remove(object).await;
+        }
+        self.client.update(object).await.map(|_| ())
+    }
+}
+
+/// Setting a count.
+pub(crate) trait SetCount {
+    /// Makes the count of a block `count`; 0 removes its entry.
+    fn set_count(&mut self, cidr: &IpNet, count: i32);
+}
+
+impl SetCount for IPAMHandleSpec {
+    fn set_count(&mut self, cidr: &IpNet, count: i32) {
+        if count <= 0 {
+            self.block.remove(&cidr.to_string());
+        } else {
+            self.block.insert(cidr.to_string(), count);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The allocator against the embedded API server, in process.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
+
+mod assign;
+mod cluster;
