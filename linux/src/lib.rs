@@ -10,6 +10,7 @@ pub mod ipset;
 pub mod netlink;
 pub mod netns;
 mod nfnetlink;
+pub mod nftables;
 pub mod sys;
 pub mod sysctl;
 
