@@ -1,6 +1,16 @@
-//! The node agent's drivers: what is wanted in, the kernel's state out.
+//! The node agent: what is wanted in, the kernel's state out.
 //!
-//! Owns the programs and kernel interfaces that felix writes to. Decides no policy: that is `felix_core`'s.
+//! Owns the programs and kernel interfaces that felix writes to, when it does so, and what it says about itself.
+//! Decides no policy: that is `felix_core`'s.
 
+pub mod agent;
+pub mod args;
+pub mod dataplane;
 pub mod drivers;
 pub mod exec;
+pub mod features;
+pub mod metrics;
+pub mod parameters;
+pub mod retry;
+pub mod servers;
+pub mod watches;

@@ -2,9 +2,12 @@
 //!
 //! # Ownership
 //! A route of the main table with our protocol number, or on an interface with a workload prefix, is ours; except
-//! multipath routes, which we never make. No other route is changed.
+//! multipath routes and the kernel's own, which we never make. No other route is changed. A route on a workload
+//! interface that was never wanted may be one that a CNI plugin just made for a pod we have not heard of: for a grace
+//! period it counts as not ours yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use caracal_felix_core::desired::{Route as Wanted, RouteTarget};
 use caracal_linux::ipnet::IpNet;
@@ -14,6 +17,10 @@ use caracal_reconcile::{Delta, Driver, Verdicts};
 
 /// The kernel's metric of an IPv6 route without one.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
+/// How long a route that a CNI plugin made is left alone.
+pub const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// Route protocol of routes that the kernel makes by itself.
+const PROTOCOL_KERNEL: u8 = 2;
 
 /// What tells a route from all others of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,49 +36,94 @@ pub struct Key {
 pub struct Routes {
     netlink: Netlink,
     protocol: u8,
-    prefixes: Vec<String>,
+    workload_links: BTreeSet<u32>,
+    wanted: BTreeSet<Key>,
+    /// Were wanted and are no longer: these go at once.
+    forsaken: BTreeSet<Key>,
+    /// Were never wanted, and when each was first seen.
+    strangers: BTreeMap<Key, Instant>,
+    /// Routes of others, as of the last listing.
+    foreign: BTreeSet<Key>,
 }
 
 impl Routes {
     /// A driver of the routes behind a connection.
-    pub fn new(netlink: Netlink, protocol: u8, prefixes: Vec<String>) -> Self {
+    pub fn new(netlink: Netlink, protocol: u8) -> Self {
         Self {
             netlink,
             protocol,
-            prefixes,
+            workload_links: BTreeSet::new(),
+            wanted: BTreeSet::new(),
+            forsaken: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            foreign: BTreeSet::new(),
         }
     }
 
-    fn owns(&self, route: &Route, workload_links: &[u32]) -> bool {
+    /// Takes note of what is wanted and which interfaces are those of workloads, before a listing.
+    pub fn prepare(&mut self, protocol: u8, workload_links: BTreeSet<u32>, wanted: BTreeSet<Key>) {
+        self.protocol = protocol;
+        self.workload_links = workload_links;
+        self.forsaken.extend(self.wanted.difference(&wanted).copied());
+        self.forsaken.retain(|key| !wanted.contains(key));
+        self.wanted = wanted;
+    }
+
+    /// The connection.
+    pub fn netlink(&self) -> &Netlink {
+        &self.netlink
+    }
+
+    /// When the first grace period ends.
+    pub fn grace_ends(&self) -> Option<Instant> {
+        self.strangers.values().min().map(|seen| *seen + GRACE_PERIOD)
+    }
+
+    /// Whether a route is ours by its looks.
+    pub fn owns(&self, route: &Route) -> bool {
+        let on_workload = route
+            .oif
+            .is_some_and(|index| self.workload_links.contains(&index));
         route.table == TABLE_MAIN
             && route.next_hops.is_empty()
-            && (route.protocol == self.protocol
-                || route.oif.is_some_and(|index| workload_links.contains(&index)))
-            // The kernel's own link-local routes come and go with IPv6 on the interface.
-            && route.protocol != 2
+            && (route.protocol == self.protocol || on_workload)
+            && route.protocol != PROTOCOL_KERNEL
+    }
+
+    /// Splits the routes of the main table into ours, strangers in their grace period, and those of others.
+    fn sort(&mut self, routes: Vec<Route>, now: Instant) -> BTreeMap<Key, Route> {
+        let mut ours = BTreeMap::new();
+        let mut strangers = BTreeMap::new();
+        self.foreign.clear();
+        for route in routes.into_iter().filter(|route| route.table == TABLE_MAIN) {
+            let key = key(&route);
+            if !self.owns(&route) {
+                self.foreign.insert(key);
+                continue;
+            }
+            let is_known = self.wanted.contains(&key) || self.forsaken.contains(&key);
+            if is_known || route.oif.is_none() || route.kind != RouteKind::Unicast {
+                ours.insert(key, route);
+                continue;
+            }
+            let seen = self.strangers.get(&key).copied().unwrap_or(now);
+            if now.saturating_duration_since(seen) < GRACE_PERIOD {
+                strangers.insert(key, seen);
+            } else {
+                ours.insert(key, route);
+            }
+        }
+        self.strangers = strangers;
+        self.forsaken.retain(|key| ours.contains_key(key));
+        ours
     }
 
     async fn update(&self, key: &Key, route: &Route) -> Result<()> {
-        let present = self.netlink.routes_of(key.destination.addr().is_ipv6()).await?;
-        let links = self.workload_links().await?;
-        let in_the_way = present.iter().find(|other| {
-            other.table == TABLE_MAIN && other.destination == key.destination && other.metric == key.metric
-        });
         // Replacing does not look at the owner, so we do.
-        if in_the_way.is_some_and(|other| !self.owns(other, &links)) {
+        if self.foreign.contains(key) {
             return Err(foreign(key));
         }
         self.netlink.replace_route(route).await
-    }
-
-    async fn workload_links(&self) -> Result<Vec<u32>> {
-        let links = self.netlink.links().await?;
-        let ours = |link: &&Link| {
-            self.prefixes
-                .iter()
-                .any(|prefix| link.name.starts_with(prefix.as_str()))
-        };
-        Ok(links.iter().filter(ours).map(|link| link.index).collect())
     }
 }
 
@@ -88,10 +140,8 @@ impl Driver for Routes {
     type Error = Error;
 
     async fn list(&mut self) -> Result<BTreeMap<Key, Route>> {
-        let links = self.workload_links().await?;
         let routes = self.netlink.routes().await?;
-        let ours = routes.into_iter().filter(|route| self.owns(route, &links));
-        Ok(ours.map(|route| (key(&route), route)).collect())
+        Ok(self.sort(routes, Instant::now()))
     }
 
     async fn apply(&mut self, delta: &Delta<Key, Route>) -> Verdicts<Key, Error> {
@@ -111,7 +161,8 @@ impl Driver for Routes {
     }
 }
 
-fn key(route: &Route) -> Key {
+/// What identifies a route.
+pub fn key(route: &Route) -> Key {
     Key {
         destination: route.destination,
         metric: route.metric,

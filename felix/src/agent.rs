@@ -1,0 +1,323 @@
+//! The agent: one loop that owns the calculation and the kernel state, and everything that wakes it.
+//!
+//! Changes of the cluster and notifications of the kernel are collected for a moment and then carried out together.
+//! Nothing is written to the kernel before every kind is listed, and nothing is taken back at the end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use caracal_daemon::health::{Health, Reporter, Reports};
+use caracal_daemon::metrics::Registry;
+use caracal_datastore::Client;
+use caracal_felix_core::config::{Layers, merge};
+use caracal_felix_core::{Core, Options};
+use caracal_linux::netlink::{Event, Monitor, Netlink};
+use futures::{FutureExt as _, StreamExt as _};
+
+use crate::dataplane::Dataplane;
+use crate::exec::CommandRunner;
+use crate::features::{Programs, Refusal, find_programs};
+use crate::metrics::Metrics;
+use crate::servers::Servers;
+use crate::watches::{self, Message};
+
+/// How long changes are collected before a round.
+const COLLECT: Duration = Duration::from_millis(10);
+/// Shortest time from the end of a round to the beginning of the next.
+const PAUSE: Duration = Duration::from_millis(40);
+/// How often the kernel is checked for what others changed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A loop that is silent for this long hangs.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(90);
+/// Most changes taken in at a time before other things get their turn.
+const BATCH: usize = 512;
+
+/// Why the agent could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// This machine cannot be served.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The kernel cannot be spoken to.
+    #[error(transparent)]
+    Kernel(#[from] caracal_linux::Error),
+    /// A port cannot be opened.
+    #[error(transparent)]
+    Port(#[from] caracal_daemon::http::Error),
+    /// A metric cannot be registered.
+    #[error(transparent)]
+    Metrics(#[from] caracal_daemon::metrics::Error),
+}
+
+/// What the agent is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Name of this node.
+    pub node: String,
+    /// Parameters given on the node, highest precedence first.
+    pub parameters: Vec<BTreeMap<String, String>>,
+}
+
+/// The agent of one node, for the network namespace of the thread that made it.
+pub struct Agent<R> {
+    core: Core,
+    /// Absent until the calculation has its first result.
+    dataplane: Option<Dataplane<R>>,
+    /// Taken by the dataplane.
+    runner: Option<R>,
+    backend: Option<String>,
+    monitor: Monitor,
+    updates: watches::Stream,
+    /// Kinds that are not listed completely yet.
+    missing: usize,
+    servers: Servers,
+    metrics: Metrics,
+    startup: Reporter,
+    main_loop: Reporter,
+    started: Instant,
+    /// Changes of the cluster wait for a round.
+    changed: Option<Instant>,
+    not_before: Instant,
+}
+
+impl<R: CommandRunner> Agent<R> {
+    /// Prepares everything; nothing is changed in the kernel. Ports are opened, so that probes are answered.
+    ///
+    /// # Errors
+    /// When this machine cannot be served or a port is taken.
+    pub async fn new(runner: R, client: &Client, settings: Settings) -> Result<Self, Error> {
+        let local = merge(&Layers {
+            local: &settings.parameters,
+            node: &settings.node,
+            ..Layers::default()
+        });
+        // Refused now rather than after a long wait for the API server.
+        find_programs(&runner, local.spec.iptables_backend.as_deref(), false).await?;
+        let registry = Registry::new("felix")?;
+        let metrics = Metrics::new(&registry)?;
+        metrics.resync_state.set(1);
+        let health = Health::new();
+        let startup = health.register("FelixStartup", Reports::READY, None);
+        let main_loop = health.register("InternalDataplaneMainLoop", Reports::BOTH, Some(HEALTH_TIMEOUT));
+        let mut servers = Servers::new(health, registry);
+        servers.ensure(&local.spec).await?;
+        // Before the first listing: nothing is missed.
+        let monitor = Netlink::monitor()?;
+        let updates = watches::all(client);
+        let now = Instant::now();
+        Ok(Self {
+            core: Core::new(Options {
+                node: settings.node,
+                parameters: settings.parameters,
+            }),
+            dataplane: None,
+            runner: Some(runner),
+            backend: None,
+            monitor,
+            missing: updates.len(),
+            updates,
+            servers,
+            metrics,
+            startup,
+            main_loop,
+            started: now,
+            changed: None,
+            not_before: now,
+        })
+    }
+
+    /// The metrics, for those who watch from inside.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Works until `shutdown` is ready.
+    ///
+    /// # Errors
+    /// When this machine turns out not to be served as configured, or the kernel cannot be spoken to.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let round = self.next_round();
+            let until = tokio::time::Instant::from_std(round.unwrap_or_else(Instant::now));
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                Some(message) = self.updates.next() => self.on_messages(message),
+                event = self.monitor.next(), if self.dataplane.is_some() => self.on_events(&event?),
+                _ = ticks.tick() => self.check(),
+                () = tokio::time::sleep_until(until), if round.is_some() => self.round().await?,
+            }
+        }
+    }
+
+    fn next_round(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let changes = self.changed.map(|since| since + COLLECT);
+        let parts = self.dataplane.as_ref().and_then(|dataplane| dataplane.next(now));
+        let next = [changes, parts].into_iter().flatten().min()?;
+        Some(next.max(self.not_before))
+    }
+
+    /// Takes in a message and those that are ready behind it.
+    fn on_messages(&mut self, message: Message) {
+        self.on_message(message);
+        for _ in 1..BATCH {
+            match self.updates.next().now_or_never() {
+                Some(Some(message)) => self.on_message(message),
+                _ => return,
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Update(update) => {
+                self.metrics.updates.inc();
+                self.core.on_update(update);
+                self.note_change();
+            }
+            Message::InSync(kind) => {
+                self.missing = self.missing.saturating_sub(1);
+                tracing::debug!(kind, missing = self.missing, "kind listed");
+                if self.missing == 0 && !self.core.is_in_sync() {
+                    tracing::info!("in sync with the API server");
+                    self.metrics.resync_state.set(3);
+                    self.core.on_in_sync();
+                    self.note_change();
+                }
+            }
+            Message::Trouble { kind, problem } => {
+                tracing::warn!(
+                    kind,
+                    problem,
+                    "objects cannot be followed, what is programmed stays"
+                );
+            }
+        }
+    }
+
+    fn note_change(&mut self) {
+        if self.core.is_in_sync() {
+            self.changed.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn on_events(&mut self, event: &Event) {
+        let Some(dataplane) = &mut self.dataplane else {
+            return;
+        };
+        dataplane.on_event(event, &self.core);
+        for _ in 1..BATCH {
+            match self.monitor.next().now_or_never() {
+                Some(Ok(event)) => dataplane.on_event(&event, &self.core),
+                _ => return,
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        if let Some(dataplane) = &mut self.dataplane {
+            dataplane.check(&self.core, Instant::now());
+        }
+        let ready = self.is_ready();
+        let detail = if ready { "" } else { "waiting for the API server" };
+        self.main_loop.report(true, ready, detail);
+    }
+
+    const fn is_ready(&self) -> bool {
+        self.dataplane.is_some()
+    }
+
+    /// Computes what follows from the changes, and does what is due.
+    async fn round(&mut self) -> Result<(), Error> {
+        if self.changed.take().is_some() {
+            self.calculate().await?;
+        }
+        if let Some(dataplane) = &mut self.dataplane {
+            dataplane.apply(&self.core).await;
+            if self.metrics.initial_resync_time.get() == 0.0 {
+                let taken = self.started.elapsed().as_secs_f64();
+                self.metrics.initial_resync_time.set(taken);
+                tracing::info!(seconds = taken, "first round of programming done");
+            }
+            let programmed = dataplane.is_programmed();
+            self.startup.report(true, true, "");
+            let detail = if programmed {
+                ""
+            } else {
+                "some parts are tried again"
+            };
+            self.main_loop.report(true, true, detail);
+        }
+        self.not_before = Instant::now() + PAUSE;
+        Ok(())
+    }
+
+    async fn calculate(&mut self) -> Result<(), Error> {
+        let dirty = self.core.flush();
+        if dirty.problems {
+            for (object, problem) in self.core.problems() {
+                tracing::warn!(object, problem, "not understood, what it concerns is closed");
+            }
+            let count = self.core.problems().len();
+            self.metrics
+                .problems
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        if dirty.configuration {
+            self.configure().await?;
+        }
+        if let Some(dataplane) = &mut self.dataplane {
+            dataplane.mark(self.core.desired(), &dirty);
+        }
+        Ok(())
+    }
+
+    /// Follows the configuration: table programs and ports.
+    async fn configure(&mut self) -> Result<(), Error> {
+        let spec = self.core.configuration();
+        if let Err(error) = self.servers.ensure(spec).await {
+            tracing::error!(error = %error, "port not opened");
+        }
+        let backend = format!(
+            "{:?} {:?}",
+            spec.iptables_backend,
+            self.core.config().ipv6_support
+        );
+        if self.backend.as_ref() == Some(&backend) {
+            return Ok(());
+        }
+        match &mut self.dataplane {
+            Some(dataplane) => {
+                let programs = programs(dataplane.runner(), &self.core).await?;
+                dataplane.set_programs(programs, self.core.desired());
+            }
+            none => {
+                let Some(runner) = self.runner.take() else {
+                    return Ok(());
+                };
+                let programs = programs(&runner, &self.core).await?;
+                let metrics = self.metrics.clone();
+                *none = Some(Dataplane::new(runner, programs, &self.core, metrics)?);
+            }
+        }
+        self.backend = Some(backend);
+        Ok(())
+    }
+}
+
+async fn programs(runner: &impl CommandRunner, core: &Core) -> Result<Programs, Refusal> {
+    let backend = core.configuration().iptables_backend.as_deref();
+    let programs = find_programs(runner, backend, core.config().ipv6_support).await?;
+    tracing::info!(
+        variant = ?programs.variant,
+        ipv4 = programs.v4.restore,
+        ipv6 = programs.v6.as_ref().map(|commands| commands.restore.as_str()),
+        "table programs"
+    );
+    Ok(programs)
+}

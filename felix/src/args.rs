@@ -1,0 +1,27 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use caracal_daemon::logging::Format;
+use clap::Parser;
+
+/// Programs this node's kernel: policy, IP sets and routes of its pods.
+///
+/// Parameters come from FelixConfiguration resources, from the file, and from variables FELIX_NAME of the environment;
+/// the environment has the highest precedence.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "caracal-felix", version, max_term_width = 100)]
+pub struct Args {
+    /// How to reach the Kubernetes API; without it the pod's service account, then KUBECONFIG.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this node's Node object [default: the host name in lower case]
+    #[arg(long, value_name = "NAME", env = "NODENAME")]
+    pub node_name: Option<String>,
+    /// File with parameters, one "Name = value" a line [default: /etc/calico/felix.cfg, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Form of log lines: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: Format,
+}

@@ -1,0 +1,71 @@
+//! `caracal-felix`: the node agent as a program.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use caracal_daemon::{logging, signals};
+use caracal_datastore::{Client, ConnectOptions};
+use caracal_felix::agent::{Agent, Settings};
+use caracal_felix::args::Args;
+use caracal_felix::exec::SystemRunner;
+use caracal_felix::{features, parameters};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = logging::init("felix", args.log_format) {
+        tracing::error!(error = %error, "logging");
+        return ExitCode::FAILURE;
+    }
+    // One thread: rounds are short, and each more thread costs memory on every node.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime");
+    match runtime.and_then(|runtime| runtime.block_on(run(args))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let settings = Settings {
+        node: node_name(args.node_name)?,
+        parameters: vec![
+            parameters::from_environment(std::env::vars()),
+            parameters::from_file(args.config.as_deref())?,
+        ],
+    };
+    features::check_kernel()?;
+    let options = ConnectOptions {
+        kubeconfig: args.kubeconfig,
+        user_agent: concat!("caracal-felix/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..ConnectOptions::default()
+    };
+    let client = Client::connect(&options).await?;
+    tracing::info!(node = settings.node, "this node");
+    let agent = Agent::new(SystemRunner, &client, settings).await?;
+    agent
+        .run(async {
+            match signals::shutdown().await {
+                Ok(signal) => tracing::info!(?signal, "ends, the kernel's state stays"),
+                Err(error) => tracing::error!(error = %error, "signals cannot be caught"),
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+fn node_name(given: Option<String>) -> anyhow::Result<String> {
+    let given = given.or_else(|| std::env::var("FELIX_FELIXHOSTNAME").ok());
+    if let Some(name) = given.filter(|name| !name.is_empty()) {
+        return Ok(name);
+    }
+    let path = Path::new("/proc/sys/kernel/hostname");
+    let name = std::fs::read_to_string(path).context("read the host name; give --node-name")?;
+    Ok(name.trim().to_ascii_lowercase())
+}

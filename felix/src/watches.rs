@@ -1,0 +1,87 @@
+//! Everything that the calculation needs to know of the cluster, as one stream.
+//!
+//! Nothing is buffered between the API server and the calculation: a watch is read when its turn comes, and the
+//! server's own flow control does the rest.
+
+use caracal_api::v3;
+use caracal_datastore::{Client, Event, Object, WatchScope};
+use caracal_felix_core::Update;
+use caracal_felix_core::update::Key;
+use futures::stream::{BoxStream, SelectAll, StreamExt as _};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+
+/// What the watches tell.
+#[derive(Debug)]
+pub enum Message {
+    /// An object appeared, changed or went.
+    Update(Update),
+    /// One more kind is listed completely.
+    InSync(String),
+    /// A kind cannot be followed at the moment; its watch tries again by itself.
+    Trouble {
+        /// The kind.
+        kind: String,
+        /// What happened.
+        problem: String,
+    },
+}
+
+/// All watches.
+pub type Stream = SelectAll<BoxStream<'static, Message>>;
+
+/// Follows all kinds. The stream never ends; its length is the number of kinds.
+pub fn all(client: &Client) -> Stream {
+    futures::stream::select_all([
+        follow::<Namespace>(client, Update::Namespace),
+        follow::<ServiceAccount>(client, Update::ServiceAccount),
+        follow::<Node>(client, Update::Node),
+        follow::<Pod>(client, Update::Pod),
+        follow::<Service>(client, Update::Service),
+        follow::<EndpointSlice>(client, Update::EndpointSlice),
+        follow::<NetworkPolicy>(client, Update::KubernetesNetworkPolicy),
+        follow::<v3::NetworkPolicy>(client, Update::NetworkPolicy),
+        follow::<v3::GlobalNetworkPolicy>(client, Update::GlobalNetworkPolicy),
+        follow::<v3::Tier>(client, Update::Tier),
+        follow::<v3::NetworkSet>(client, Update::NetworkSet),
+        follow::<v3::GlobalNetworkSet>(client, Update::GlobalNetworkSet),
+        follow::<v3::IPPool>(client, Update::IpPool),
+        follow::<v3::BlockAffinity>(client, Update::BlockAffinity),
+        follow::<v3::FelixConfiguration>(client, Update::FelixConfiguration),
+        follow::<v3::BGPConfiguration>(client, Update::BgpConfiguration),
+    ])
+}
+
+fn follow<K: Object>(
+    client: &Client,
+    update: fn(Key, Option<Box<K>>) -> Update,
+) -> BoxStream<'static, Message> {
+    let kind = K::kind(&()).into_owned();
+    let group = K::group(&()).into_owned();
+    let kind = if group.is_empty() {
+        kind
+    } else {
+        format!("{kind}.{group}")
+    };
+    let message = move |event| match event {
+        Event::Applied(object) => {
+            let key = key(caracal_datastore::Key::of(&object));
+            Message::Update(update(key, Some(Box::new(object))))
+        }
+        Event::Deleted(gone) => Message::Update(update(key(gone), None)),
+        Event::InSync => Message::InSync(kind.clone()),
+        Event::Trouble(problem) => Message::Trouble {
+            kind: kind.clone(),
+            problem,
+        },
+    };
+    client.watch::<K>(WatchScope::default()).map(message).boxed()
+}
+
+fn key(key: caracal_datastore::Key) -> Key {
+    Key {
+        namespace: key.namespace.unwrap_or_default(),
+        name: key.name,
+    }
+}

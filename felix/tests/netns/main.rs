@@ -1,0 +1,11 @@
+//! felix against the real kernel, in network namespaces of its own: what packets do, what heals, what is left alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test"
+)]
+
+mod dataplane;
+mod machine;
