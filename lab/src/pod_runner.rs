@@ -1,6 +1,9 @@
 //! The pod runner: a kubelet's part for networking, for one node.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "written by the runner, which comes next"))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "written by the runner, which comes next")
+)]
 mod record;
 
 pub use record::{PodRecord, all, find, on_node};

@@ -48,6 +48,20 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Every name that a lab makes in its directory; nothing else is ever removed there.
+    pub const ENTRIES: &[&str] = &[
+        "api",
+        "control.sock",
+        "kubeconfig",
+        "lab.json",
+        "lab.json.tmp",
+        "lock",
+        "logs",
+        "nodes",
+        "outside",
+        "tor",
+    ];
+
     /// The layout of a directory, which is made absolute so that its id does not depend on where one stands.
     ///
     /// # Errors
@@ -96,10 +110,10 @@ impl Layout {
         self.dir.join("api")
     }
 
-    /// The router's configuration.
+    /// The router's configuration, below the folder that the router sees as its `/run`.
     #[must_use]
-    pub fn bird_conf(&self) -> PathBuf {
-        self.dir.join("bird.conf")
+    pub fn bird_conf(&self, tor: &Machine) -> PathBuf {
+        self.machine(tor).join("run/bird/bird.conf")
     }
 
     /// Log of a component, `apiserver` or `node-1/felix`.
