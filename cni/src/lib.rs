@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod error;
 mod fields;
 pub mod host_local;
+pub mod ipam_plugin;
 mod log;
 pub mod node;
 pub mod plugin;
