@@ -29,6 +29,7 @@ pub(crate) fn answer(server: &ApiServer, path: &str, headers: &HeaderMap) -> Opt
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["healthz" | "livez" | "readyz"] => Some(Response::new(Full::from("ok").boxed_unsync())),
+        ["openapi", "v3", rest @ ..] => crate::openapi::answer(server, rest),
         ["version"] => Some(answer_json(200, &version())),
         ["api" | "apis"] if accept.contains("as=APIGroupDiscoveryList") => {
             Some(aggregated(server, parts.first() == Some(&"api")))

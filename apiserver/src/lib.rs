@@ -5,8 +5,10 @@
 
 mod admission;
 mod backend;
+mod builtin;
 mod discovery;
 mod names;
+mod openapi;
 mod request;
 mod resource;
 mod schema;
@@ -15,6 +17,7 @@ mod server;
 mod service;
 mod status;
 mod store;
+mod strategic;
 mod verbs;
 
 pub use backend::BackendError;

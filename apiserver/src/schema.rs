@@ -8,6 +8,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use crate::builtin::resolve;
 use crate::status::FieldError;
 
 fn flag(schema: &Value, key: &str) -> bool {
@@ -24,6 +25,7 @@ fn join(path: &str, name: &str) -> String {
 
 /// The schema of a field, if it is known; `None` within is "anything".
 fn schema_of<'a>(schema: &'a Value, name: &str) -> Option<Option<&'a Value>> {
+    let schema = resolve(schema);
     if let Some(property) = schema.get("properties").and_then(|all| all.get(name)) {
         return Some(Some(property));
     }
@@ -37,6 +39,7 @@ fn schema_of<'a>(schema: &'a Value, name: &str) -> Option<Option<&'a Value>> {
 /// Removes unknown fields and returns their paths. `root` keeps the fields that every object has.
 pub(crate) fn prune(value: &mut Value, schema: &Value, path: &str, root: bool) -> Vec<String> {
     let mut unknown = Vec::new();
+    let schema = resolve(schema);
     match value {
         Value::Object(fields) => {
             let root = root || flag(schema, "x-kubernetes-embedded-resource");
@@ -68,6 +71,34 @@ pub(crate) fn prune(value: &mut Value, schema: &Value, path: &str, root: bool) -
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
     unknown
+}
+
+/// The first value whose type is not the one that a built-in kind has there, with its path and that type.
+pub(crate) fn mistyped(value: &Value, schema: &Value, path: &str) -> Option<(String, String)> {
+    let schema = resolve(schema);
+    // Kubernetes decodes null as absent, and quantities from any number.
+    if value.is_null() || value.is_number() && flag(schema, "x-kubernetes-int-or-string") {
+        return None;
+    }
+    if !has_type(value, schema) {
+        let wanted = schema
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or("integer or string");
+        return Some((path.to_owned(), wanted.to_owned()));
+    }
+    match value {
+        Value::Object(fields) => fields.iter().find_map(|(name, below)| {
+            let schema = schema_of(schema, name)??;
+            mistyped(below, schema, &join(path, name))
+        }),
+        Value::Array(items) => {
+            let schema = schema.get("items")?;
+            let mut items = items.iter().enumerate();
+            items.find_map(|(index, item)| mistyped(item, schema, &format!("{path}[{index}]")))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
 }
 
 /// Fills in defaults; a null that is not allowed is treated as absent.

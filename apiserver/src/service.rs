@@ -124,7 +124,7 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
                 .headers()
                 .get(header::CONTENT_TYPE)
                 .and_then(|kind| kind.to_str().ok());
-            let change = crate::verbs::patch(kind.unwrap_or_default(), body)?;
+            let change = crate::verbs::patch(&resource, kind.unwrap_or_default(), body)?;
             Ok(json(
                 200,
                 &server

@@ -11,7 +11,7 @@ use crate::server::ApiServer;
 use crate::service::{ResponseBody, json as answer};
 use crate::status::{ApiError, FieldError};
 use crate::store::{Expect, NAMESPACES, Object, ObjectKey, Write, WriteError};
-use crate::{admission, schema};
+use crate::{admission, builtin, schema};
 
 /// Objects larger than this are refused.
 const OBJECT_LIMIT: usize = 3 << 19;
@@ -114,10 +114,30 @@ fn wanted(resource: &Resource, value: &Value) -> Map<String, Value> {
 
 impl ApiServer {
     fn unknown_fields(resource: &Resource, value: &mut Value, query: &Query) -> Result<(), ApiError> {
-        let Some(schema) = &resource.schema else {
+        let (kind, version) = (&resource.kind, &resource.version);
+        let refused = |why: String| {
+            Err(ApiError::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+            )))
+        };
+        let built_in = builtin::schema(&builtin::schema_name(resource));
+        let Some(schema) = resource.schema.as_deref().or(built_in) else {
             return Ok(());
         };
-        let unknown = schema::prune(value, schema, "", true);
+        let mut unknown = schema::prune(value, schema, "", true);
+        if let (Some(schema), Some(metadata)) =
+            (builtin::schema(builtin::OBJECT_META), value.get_mut("metadata"))
+        {
+            if let Some((path, wanted)) = schema::mistyped(metadata, schema, "metadata") {
+                return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
+            }
+            unknown.extend(schema::prune(metadata, schema, "metadata", false));
+        }
+        if !resource.is_custom()
+            && let Some((path, wanted)) = schema::mistyped(value, schema, "")
+        {
+            return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
+        }
         if unknown.is_empty() || query.get("fieldValidation") != "Strict" {
             return Ok(());
         }
@@ -125,11 +145,7 @@ impl ApiServer {
             .iter()
             .map(|path| format!("unknown field \"{path}\""))
             .collect();
-        let (kind, version) = (&resource.kind, &resource.version);
-        Err(ApiError::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
-            list.join(", ")
-        )))
+        refused(format!("strict decoding error: {}", list.join(", ")))
     }
 
     /// Fills in and checks; `old` is what it replaces.
@@ -361,6 +377,12 @@ fn changed(
         Change::Merge(patch) => {
             let mut new = old.clone();
             json_patch::merge(&mut new, patch);
+            (new, version(patch))
+        }
+        Change::Strategic(patch) => {
+            let mut new = old.clone();
+            let schema = builtin::schema(&builtin::schema_name(resource));
+            crate::strategic::apply(&mut new, patch, schema).map_err(ApiError::bad_request)?;
             (new, version(patch))
         }
         Change::Json(patch) => {
