@@ -5,6 +5,7 @@
 //! standard BGP vocabulary (RFC 4271 §9.1, RFC 1997, RFC 8092); the evaluator is pure.
 
 mod community;
+pub(crate) mod eval;
 
 use std::net::IpAddr;
 

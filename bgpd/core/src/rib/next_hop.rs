@@ -1,0 +1,84 @@
+//! Next hops in use and the way to each (RFC 4271 §9.1.2.1): counts users, remembers what the shell reported.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use super::path::Path;
+use crate::input::Resolution;
+use crate::output::Output;
+
+#[derive(Debug, Default)]
+struct Tracked {
+    users: usize,
+    resolution: Option<Resolution>,
+}
+
+/// All next hops that paths of peers use.
+#[derive(Debug, Default)]
+pub(crate) struct NextHops {
+    enabled: bool,
+    tracked: BTreeMap<IpAddr, Tracked>,
+}
+
+impl NextHops {
+    /// Turns tracking on or off; true when that is a change. Either way nothing is tracked after a change.
+    pub(crate) fn enable(&mut self, enabled: bool, out: &mut VecDeque<Output>) -> bool {
+        if self.enabled == enabled {
+            return false;
+        }
+        self.enabled = enabled;
+        for address in std::mem::take(&mut self.tracked).into_keys() {
+            out.push_back(Output::UnwatchNextHop(address));
+        }
+        true
+    }
+
+    pub(crate) fn add(&mut self, path: &Path, out: &mut VecDeque<Output>) {
+        if let Some(address) = self.address_of(path) {
+            let tracked = self.tracked.entry(address).or_default();
+            tracked.users += 1;
+            if tracked.users == 1 {
+                out.push_back(Output::WatchNextHop(address));
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, path: &Path, out: &mut VecDeque<Output>) {
+        if let Some(address) = self.address_of(path)
+            && let Some(tracked) = self.tracked.get_mut(&address)
+        {
+            tracked.users -= 1;
+            if tracked.users == 0 {
+                self.tracked.remove(&address);
+                out.push_back(Output::UnwatchNextHop(address));
+            }
+        }
+    }
+
+    /// Takes a report; true when it changes anything.
+    pub(crate) fn report(&mut self, address: IpAddr, resolution: Option<Resolution>) -> bool {
+        match self.tracked.get_mut(&address) {
+            Some(tracked) if tracked.resolution != resolution => {
+                tracked.resolution = resolution;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Cost of the way to a path's next hop; `None` when there is none, or none is known yet.
+    pub(crate) fn cost(&self, path: &Path) -> Option<u32> {
+        match self.address_of(path) {
+            None => Some(0),
+            Some(address) => {
+                let tracked = self.tracked.get(&address)?;
+                tracked.resolution.as_ref().map(|way| way.metric)
+            }
+        }
+    }
+
+    fn address_of(&self, path: &Path) -> Option<IpAddr> {
+        let next_hop = path.next_hop.filter(|_| self.enabled && path.peer().is_some())?;
+        Some(next_hop.address)
+    }
+}

@@ -1,0 +1,81 @@
+//! The restarting speaker (RFC 4724 §4.1): no route is decided before the peers have said all, or have had their time.
+
+use std::time::{Duration, Instant};
+
+use super::Speaker;
+use super::peer::Peer;
+use crate::config::Config;
+use crate::family::Family;
+use crate::output::{Event, Output};
+use crate::rib::path::PeerId;
+
+/// A restart that is going on.
+#[derive(Debug, Default)]
+pub(crate) struct Restart {
+    /// Selection_Deferral_Timer; it runs from the first configuration.
+    deadline: Option<Instant>,
+    expired: bool,
+}
+
+impl Restart {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.expired)
+    }
+
+    pub(super) fn begin(&mut self, now: Instant, config: &Config) {
+        let wait = Duration::from_secs(u64::from(config.deferral_seconds));
+        self.deadline.get_or_insert(now + wait);
+    }
+
+    pub(super) fn note_time(&mut self, now: Instant) {
+        self.expired |= self.deadline.is_some_and(|at| at <= now);
+    }
+}
+
+impl Speaker {
+    /// Takes an End-of-RIB marker.
+    pub(super) fn end_of_rib(&mut self, id: PeerId, family: Family) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.awaited.retain(|awaited| *awaited != family);
+        peer.is_complete |= peer.awaited.is_empty();
+        self.sweep_stale(id, Some(family));
+    }
+
+    /// A peer that does not announce graceful restart may send no marker: its first KEEPALIVE after the session is up
+    /// comes after its routes.
+    pub(super) fn implicit_end_of_rib(&mut self, id: PeerId) {
+        let waits = |peer: &Peer| {
+            let agreed = peer.session.established().map(|(agreed, _)| agreed);
+            !peer.awaited.is_empty() && agreed.is_some_and(|agreed| agreed.graceful.is_none())
+        };
+        if self.peers.get(&id).is_some_and(waits) {
+            for family in Family::ALL {
+                self.end_of_rib(id, family);
+            }
+        }
+    }
+
+    /// Ends the restart when everybody is heard or the time is up.
+    pub(super) fn check_restart(&mut self) {
+        let Some(restart) = &self.restart else { return };
+        if self.config.is_none() || self.stopped {
+            return;
+        }
+        let waited_for = |peer: &&Peer| !peer.session.config.shutdown && !peer.is_complete;
+        let missing: Vec<String> = self
+            .peers
+            .values()
+            .filter(waited_for)
+            .map(|peer| peer.session.config.name.clone())
+            .collect();
+        if missing.is_empty() || restart.expired {
+            self.restart = None;
+            // Routes come before the permission to sweep what has none.
+            self.flush();
+            self.out
+                .push_back(Output::Event(Event::RestartComplete { missing }));
+        }
+    }
+}

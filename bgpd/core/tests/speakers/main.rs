@@ -1,0 +1,13 @@
+//! Whole speakers against each other, under a virtual clock.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the lints know test functions, not the network that they share"
+)]
+
+mod net;
+mod restart;
+mod routes;
+mod sessions;
+mod simulation;
