@@ -9,6 +9,7 @@ mod builtin;
 mod discovery;
 mod names;
 mod openapi;
+mod pages;
 mod request;
 mod resource;
 mod schema;
@@ -18,7 +19,9 @@ mod service;
 mod status;
 mod store;
 mod strategic;
+mod table;
 mod verbs;
+mod view;
 
 pub use backend::BackendError;
 pub use server::{AddError, ApiServer, OpenError, Options};

@@ -27,6 +27,8 @@ pub(crate) struct Resource {
     pub(crate) paths: Arc<[String]>,
     /// The structural schema; built-in kinds have none.
     pub(crate) schema: Option<Arc<Value>>,
+    /// The definition's `additionalPrinterColumns`.
+    pub(crate) columns: Arc<[Value]>,
 }
 
 impl Resource {
@@ -115,6 +117,9 @@ const BUILT_IN: &[BuiltIn] = &[
     ),
 ];
 
+/// What `kubectl get all` shows.
+const ALL: [&str; 5] = ["pods", "services", "daemonsets", "deployments", "replicasets"];
+
 /// Field selectors of the built-in kinds; `metadata.name` and `metadata.namespace` are everyone's.
 pub(crate) fn selectable_paths(storage: &str) -> Vec<String> {
     let own: &[&str] = match storage {
@@ -166,12 +171,17 @@ pub(crate) fn built_in() -> Vec<Arc<Resource>> {
             plural: plural.to_owned(),
             singular: kind.to_lowercase(),
             short_names: short.iter().map(|name| (*name).to_owned()).collect(),
-            categories: Vec::new(),
+            categories: if ALL.contains(&plural) {
+                vec!["all".to_owned()]
+            } else {
+                Vec::new()
+            },
             namespaced,
             has_status,
             paths: selectable_paths(&storage).into(),
             storage: storage.into(),
             schema: None,
+            columns: Arc::default(),
         })
     };
     BUILT_IN.iter().map(resource).collect()
@@ -231,6 +241,11 @@ pub(crate) fn defined(definition: &Value) -> Vec<Arc<Resource>> {
                 storage: Arc::clone(&storage),
                 paths: paths.into(),
                 schema: Some(Arc::new(schema.unwrap_or_default())),
+                columns: version["additionalPrinterColumns"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default()
+                    .into(),
             })
         })
         .collect()

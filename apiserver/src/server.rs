@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::{Value, json};
 
 use crate::backend::{BackendError, RedbBackend};
+use crate::pages::Pages;
 use crate::request::{Query, ResourcePath};
 use crate::resource::{self, DEFINITIONS, Resource};
 use crate::service::ApiService;
@@ -57,6 +58,7 @@ pub struct AddError(String);
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     resources: RwLock<Arc<Vec<Arc<Resource>>>>,
+    pub(crate) pages: Pages,
 }
 
 /// An API server. Clones are the same server.
@@ -105,7 +107,11 @@ impl ApiServer {
     fn over(store: Arc<Store>) -> Self {
         let resources = RwLock::new(Arc::new(resource::built_in()));
         Self {
-            shared: Arc::new(Shared { store, resources }),
+            shared: Arc::new(Shared {
+                store,
+                resources,
+                pages: Pages::default(),
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::request::{Query, ResourcePath};
 use crate::server::ApiServer;
 use crate::status::ApiError;
+use crate::view::View;
 
 /// The body of an answer: whole, or the lines of a watch as they come.
 pub type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -91,19 +92,21 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
         _ => return Err(ApiError::no_such_path()),
     }
     let status = target.subresource.is_some();
+    let view = View::of(&resource, request.headers(), &query);
     match (request.method(), target.name.as_deref()) {
         (&Method::GET, Some(name)) if query.is_true("watch") => {
             let fields = format!("metadata.name={name},{}", query.get("fieldSelector"));
-            server.watch(&resource, target.namespace.as_deref(), &query, &fields)
+            server.watch(&resource, target.namespace.as_deref(), &query, &fields, view)
         }
-        (&Method::GET, Some(name)) => server.get(&resource, &namespace, name),
+        (&Method::GET, Some(name)) => server.get(&resource, &namespace, name, &view),
         (&Method::GET, None) if query.is_true("watch") => server.watch(
             &resource,
             target.namespace.as_deref(),
             &query,
             query.get("fieldSelector"),
+            view,
         ),
-        (&Method::GET, None) => server.list(&resource, target.namespace.as_deref(), &query),
+        (&Method::GET, None) => server.list(&resource, target.namespace.as_deref(), &query, &view),
         (&Method::POST, None) => {
             let value = crate::verbs::decode(body)?;
             let created = server.create(&resource, &namespace, value, &query).await?;

@@ -1,15 +1,19 @@
 //! Get and list.
 
+use std::sync::Arc;
+
 use http::Response;
 use serde_json::json;
 
+use crate::pages::Chosen;
 use crate::request::Query;
 use crate::resource::Resource;
 use crate::selector::Selector;
 use crate::server::ApiServer;
 use crate::service::{ResponseBody, encoded};
 use crate::status::ApiError;
-use crate::store::ObjectKey;
+use crate::store::{Listing, ObjectKey};
+use crate::view::{ListHead, View};
 
 /// Checks that the kind can be selected by the fields of a selector.
 pub(crate) fn check_fields(resource: &Resource, selector: &Selector) -> Result<(), ApiError> {
@@ -24,18 +28,38 @@ pub(crate) fn check_fields(resource: &Resource, selector: &Selector) -> Result<(
     }
 }
 
+/// Checks what a request says about the version of a list.
+fn check_version(listing: &Listing, query: &Query) -> Result<(), ApiError> {
+    let wanted = query.number("resourceVersion")?.unwrap_or(0);
+    if wanted > listing.revision {
+        let message = format!(
+            "Too large resource version: {wanted}, current: {}",
+            listing.revision
+        );
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        return Err(ApiError::new(504, "Timeout", message).causes(vec![cause]));
+    }
+    if query.get("resourceVersionMatch") == "Exact" && wanted != listing.revision {
+        return Err(ApiError::expired(
+            "The resourceVersion for the provided list is too old.",
+        ));
+    }
+    Ok(())
+}
+
 impl ApiServer {
     pub(crate) fn get(
         &self,
         resource: &Resource,
         namespace: &str,
         name: &str,
+        view: &View,
     ) -> Result<Response<ResponseBody>, ApiError> {
         match self
             .store()
             .get(&resource.storage, &ObjectKey::new(namespace, name))
         {
-            Some(object) => Ok(encoded(200, object.json.clone())),
+            Some(object) => Ok(encoded(200, view.one(&object, true))),
             None => Err(ApiError::not_found(&resource.group, &resource.plural, name)),
         }
     }
@@ -45,44 +69,48 @@ impl ApiServer {
         resource: &Resource,
         namespace: Option<&str>,
         query: &Query,
+        view: &View,
     ) -> Result<Response<ResponseBody>, ApiError> {
-        let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"))?;
+        let token = query.get("continue");
+        let (labels, fields) = (query.get("labelSelector"), query.get("fieldSelector"));
+        let selector = Selector::parse(labels, fields)?;
         check_fields(resource, &selector)?;
-        let listing = self.store().list(&resource.storage, namespace);
-        let wanted = query.number("resourceVersion")?.unwrap_or(0);
-        if wanted > listing.revision {
-            let message = format!(
-                "Too large resource version: {wanted}, current: {}",
-                listing.revision
-            );
-            let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
-            return Err(ApiError::new(504, "Timeout", message).causes(vec![cause]));
-        }
-        if query.get("resourceVersionMatch") == "Exact" && wanted != listing.revision {
-            return Err(ApiError::expired(
-                "The resourceVersion for the provided list is too old.",
-            ));
-        }
-        let everything = selector.is_everything();
-        let chosen = listing
-            .objects
-            .iter()
-            .filter(|object| everything || selector.matches(&object.attributes));
-        let mut body = Vec::new();
-        let (kind, version) = (format!("{}List", resource.kind), resource.api_version());
-        let head = json!({"kind": kind, "apiVersion": version,
-            "metadata": {"resourceVersion": listing.revision.to_string()}});
-        let head = head.to_string();
-        // The head without its closing brace, then the objects as the store encoded them.
-        body.extend_from_slice(head.as_bytes().split_last().map_or(&[][..], |(_, head)| head));
-        body.extend_from_slice(b",\"items\":[");
-        for (index, object) in chosen.enumerate() {
-            if index > 0 {
-                body.push(b',');
+        let request = format!(
+            "{} {} {labels} {fields}",
+            resource.storage,
+            namespace.unwrap_or_default()
+        );
+        let (chosen, start) = if token.is_empty() {
+            let mut listing = self.store().list(&resource.storage, namespace);
+            check_version(&listing, query)?;
+            if !selector.is_everything() {
+                listing
+                    .objects
+                    .retain(|object| selector.matches(&object.attributes));
             }
-            body.extend_from_slice(&object.json);
-        }
-        body.extend_from_slice(b"]}");
-        Ok(encoded(200, body.into()))
+            let chosen = Chosen {
+                revision: listing.revision,
+                objects: listing.objects,
+                request,
+            };
+            (Arc::new(chosen), 0)
+        } else {
+            self.shared.pages.find(token, &request)?
+        };
+        let limit = query
+            .number("limit")?
+            .and_then(|limit| usize::try_from(limit).ok());
+        let count = chosen.objects.len().saturating_sub(start);
+        let limit = limit.filter(|limit| *limit > 0).unwrap_or(count);
+        let more = (count > limit).then(|| {
+            let token = self.shared.pages.keep(&chosen, start + limit, token);
+            (token, selector.is_everything().then_some(count - limit))
+        });
+        let head = ListHead {
+            revision: chosen.revision,
+            more,
+        };
+        let page = chosen.objects.iter().skip(start).take(limit).map(AsRef::as_ref);
+        Ok(encoded(200, view.list(resource, &head, page)))
     }
 }

@@ -10,7 +10,7 @@ use futures::stream;
 use http::{Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::read::check_fields;
@@ -20,7 +20,8 @@ use crate::selector::Selector;
 use crate::server::ApiServer;
 use crate::service::ResponseBody;
 use crate::status::ApiError;
-use crate::store::{Change, ChangeKind, Found, Store, watch_line};
+use crate::store::{Change, ChangeKind, Found, Object, Store, watch_line};
+use crate::view::View;
 
 const BATCH: usize = 256;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
@@ -35,6 +36,9 @@ struct Watch {
     ready: VecDeque<Bytes>,
     signal: tokio::sync::watch::Receiver<u64>,
     bookmark: Option<Bookmark>,
+    view: View,
+    /// Something was told already.
+    told: bool,
     end: Instant,
     ended: bool,
 }
@@ -46,13 +50,13 @@ struct Bookmark {
 }
 
 impl Bookmark {
-    fn line(&self, revision: u64, initial: bool) -> Bytes {
+    fn object(&self, revision: u64, initial: bool) -> Value {
         let mut object = json!({"kind": self.kind, "apiVersion": self.version,
             "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null}});
         if initial {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        watch_line("BOOKMARK", object.to_string().as_bytes())
+        object
     }
 }
 
@@ -63,6 +67,7 @@ impl ApiServer {
         namespace: Option<&str>,
         query: &Query,
         fields: &str,
+        view: View,
     ) -> Result<Response<ResponseBody>, ApiError> {
         let selector = Selector::parse(query.get("labelSelector"), fields)?;
         check_fields(resource, &selector)?;
@@ -82,6 +87,8 @@ impl ApiServer {
             ready: VecDeque::new(),
             signal: self.store().subscribe(&resource.storage),
             bookmark,
+            view,
+            told: false,
             end: now + Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS).min(86_400)),
             ended: false,
         };
@@ -104,14 +111,28 @@ impl Watch {
     fn start_with_everything(&mut self, initial: bool) {
         let listing = self.store.list(&self.collection, self.namespace.as_deref());
         self.cursor = listing.revision;
-        let chosen = listing
-            .objects
-            .iter()
-            .filter(|object| self.selector.matches(&object.attributes));
-        self.ready
-            .extend(chosen.map(|object| watch_line("ADDED", &object.json)));
-        if let (true, Some(bookmark)) = (initial, &self.bookmark) {
-            self.ready.push_back(bookmark.line(listing.revision, true));
+        for object in &listing.objects {
+            if self.selector.matches(&object.attributes) {
+                self.tell(ChangeKind::Added, object);
+            }
+        }
+        if initial {
+            self.tell_bookmark(true);
+        }
+    }
+
+    fn tell(&mut self, kind: ChangeKind, object: &Object) {
+        let object = self.view.one(object, !self.told);
+        self.told = true;
+        self.ready.push_back(watch_line(kind.name(), &object));
+    }
+
+    fn tell_bookmark(&mut self, initial: bool) {
+        if let Some(bookmark) = &self.bookmark {
+            let object = bookmark.object(self.cursor, initial);
+            let object = self.view.value(&object, !self.told).to_string();
+            self.told = true;
+            self.ready.push_back(watch_line("BOOKMARK", object.as_bytes()));
         }
     }
 
@@ -150,16 +171,23 @@ impl Watch {
                 self.ended = true;
             }
             Found::Changes { changes, up_to } => {
-                let lines = changes.iter().filter_map(|change| self.line(change));
-                let lines: Vec<Bytes> = lines.collect();
-                self.ready.extend(lines);
+                for change in &changes {
+                    match self.kind_of(change) {
+                        None => {}
+                        // The line that the store made is everyone's.
+                        Some(kind) if kind == change.kind && matches!(self.view, View::Whole) => {
+                            self.ready.push_back(change.line.clone());
+                        }
+                        Some(kind) => self.tell(kind, &change.object),
+                    }
+                }
                 self.cursor = up_to;
             }
         }
     }
 
     /// What this watch says of a change: objects enter and leave a selection.
-    fn line(&self, change: &Change) -> Option<Bytes> {
+    fn kind_of(&self, change: &Change) -> Option<ChangeKind> {
         let object = &change.object;
         if self
             .namespace
@@ -169,23 +197,18 @@ impl Watch {
             return None;
         }
         if self.selector.is_everything() {
-            return Some(change.line.clone());
+            return Some(change.kind);
         }
         let was = change
             .before
             .as_ref()
             .is_some_and(|before| self.selector.matches(before));
         let is = change.kind != ChangeKind::Deleted && self.selector.matches(&object.attributes);
-        let kind = match (was, is) {
-            (false, false) => return None,
-            (false, true) => ChangeKind::Added,
-            (true, true) => ChangeKind::Modified,
-            (true, false) => ChangeKind::Deleted,
-        };
-        if kind == change.kind {
-            Some(change.line.clone())
-        } else {
-            Some(watch_line(kind.name(), &object.json))
+        match (was, is) {
+            (false, false) => None,
+            (false, true) => Some(ChangeKind::Added),
+            (true, true) => Some(ChangeKind::Modified),
+            (true, false) => Some(ChangeKind::Deleted),
         }
     }
 
@@ -194,7 +217,7 @@ impl Watch {
         self.ended = now >= self.end;
         if let Some(bookmark) = &mut self.bookmark {
             bookmark.next = now + BOOKMARK_INTERVAL;
-            self.ready.push_back(bookmark.line(self.cursor, false));
+            self.tell_bookmark(false);
         }
     }
 }

@@ -1,0 +1,164 @@
+//! In which form a reader wants objects: whole, as rows of a table, or their metadata only.
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+
+use crate::request::Query;
+use crate::resource::Resource;
+use crate::store::Object;
+use crate::table::{Printer, partial};
+
+/// A form of answers.
+pub(crate) enum View {
+    Whole,
+    Table(Printer),
+    Metadata,
+}
+
+/// What a list says of itself.
+pub(crate) struct ListHead {
+    pub(crate) revision: u64,
+    /// How to get the rest, and how much that is (if known).
+    pub(crate) more: Option<(String, Option<usize>)>,
+}
+
+impl ListHead {
+    fn to_value(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if let Some((token, left)) = &self.more {
+            metadata["continue"] = token.as_str().into();
+            if let Some(left) = left {
+                metadata["remainingItemCount"] = (*left).into();
+            }
+        }
+        metadata
+    }
+}
+
+impl View {
+    /// The first form that the reader accepts and that is known; who accepts none of them gets whole objects.
+    pub(crate) fn of(resource: &Resource, headers: &HeaderMap, query: &Query) -> Self {
+        let accepted = headers
+            .get_all(header::ACCEPT)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok());
+        for media in accepted.flat_map(|value| value.split(',')) {
+            let mut parts = media.split(';').map(str::trim);
+            if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
+                continue;
+            }
+            let parameter = |key: &str| {
+                let mut parameters = media
+                    .split(';')
+                    .skip(1)
+                    .filter_map(|part| part.trim().split_once('='));
+                parameters.find(|(name, _)| *name == key).map(|(_, value)| value)
+            };
+            match (parameter("as"), parameter("g"), parameter("v")) {
+                (None, _, _) => return Self::Whole,
+                (Some("Table"), Some("meta.k8s.io"), Some("v1")) => {
+                    return Self::Table(Printer::of(resource, query.get("includeObject")));
+                }
+                (
+                    Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+                    Some("meta.k8s.io"),
+                    Some("v1"),
+                ) => {
+                    return Self::Metadata;
+                }
+                _ => {}
+            }
+        }
+        Self::Whole
+    }
+
+    /// One object. `first` says that nothing was told before in this answer.
+    pub(crate) fn one(&self, object: &Object, first: bool) -> Bytes {
+        match self {
+            Self::Whole => object.json.clone(),
+            Self::Table(_) | Self::Metadata => self.value(&object.value(), first).to_string().into(),
+        }
+    }
+
+    pub(crate) fn value(&self, object: &Value, first: bool) -> Value {
+        match self {
+            Self::Whole => object.clone(),
+            Self::Metadata => partial(object),
+            Self::Table(printer) => {
+                let metadata = json!({"resourceVersion": object.pointer("/metadata/resourceVersion")});
+                printer.table([object], &metadata, first)
+            }
+        }
+    }
+
+    /// A list of objects.
+    pub(crate) fn list<'a>(
+        &self,
+        resource: &Resource,
+        head: &ListHead,
+        objects: impl Iterator<Item = &'a Object>,
+    ) -> Bytes {
+        let metadata = head.to_value();
+        match self {
+            Self::Table(printer) => {
+                let values: Vec<Value> = objects.map(Object::value).collect();
+                printer.table(&values, &metadata, true).to_string().into()
+            }
+            Self::Metadata => {
+                let items: Vec<Value> = objects.map(|object| partial(&object.value())).collect();
+                let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": metadata, "items": items});
+                list.to_string().into()
+            }
+            Self::Whole => {
+                let head = json!({"kind": format!("{}List", resource.kind),
+                    "apiVersion": resource.api_version(), "metadata": metadata});
+                let head = head.to_string();
+                let mut body = Vec::new();
+                // The head without its closing brace, then the objects as the store encoded them.
+                body.extend_from_slice(head.as_bytes().split_last().map_or(&[][..], |(_, head)| head));
+                body.extend_from_slice(b",\"items\":[");
+                for (index, object) in objects.enumerate() {
+                    if index > 0 {
+                        body.push(b',');
+                    }
+                    body.extend_from_slice(&object.json);
+                }
+                body.extend_from_slice(b"]}");
+                body.into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_known_form_is_taken() {
+        let resource = &crate::resource::built_in()[0];
+        let form = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            match View::of(resource, &headers, &Query::default()) {
+                View::Whole => "whole",
+                View::Table(_) => "table",
+                View::Metadata => "metadata",
+            }
+        };
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(form(table), "table");
+        assert_eq!(form(&format!("application/json, {table}")), "whole");
+        assert_eq!(
+            form("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"),
+            "whole"
+        );
+        assert_eq!(
+            form("application/json;g=meta.k8s.io;v=v1;as=PartialObjectMetadataList"),
+            "metadata"
+        );
+        assert_eq!(form("application/vnd.kubernetes.protobuf"), "whole");
+    }
+}
