@@ -7,5 +7,7 @@
 pub mod control;
 pub mod kernel;
 pub mod metrics;
+pub mod run;
+pub mod standalone;
 pub mod transport;
 pub mod watch;

@@ -1,4 +1,5 @@
 //! What resources mean in BGP, case by case.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
 mod model;
 mod peers;

@@ -61,7 +61,12 @@ impl Route {
 }
 
 /// Runs a chain of policies; `None` is rejected.
-pub(crate) fn run(config: &Config, chain: &[String], peer: Option<PeerType>, mut route: Route) -> Option<Route> {
+pub(crate) fn run(
+    config: &Config,
+    chain: &[String],
+    peer: Option<PeerType>,
+    mut route: Route,
+) -> Option<Route> {
     let terms: Vec<&Term> = chain
         .iter()
         .flat_map(|name| &config.policies[name].terms)

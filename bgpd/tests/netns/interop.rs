@@ -1,0 +1,199 @@
+//! Sessions with BIRD 2.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::lab::{Bird, Lab, Speaker, eventually, ip};
+
+const REMOTE: &str = "10.200.1.0/26 via 10.99.0.2 dev eth0 proto bird";
+
+fn pair<'a>(lab: &'a Lab, routes: &[&str]) -> (Bird<'a>, Speaker<'a>) {
+    let bird = Bird::start(lab, routes, "");
+    let speaker = Speaker::start(lab, "", "");
+    eventually("the session is up", 15, || speaker.is_up() && bird.is_up());
+    (bird, speaker)
+}
+
+#[test]
+fn routes_go_both_ways_and_withdrawals_too() {
+    let lab = Lab::new();
+    let (bird, _speaker) = pair(&lab, &["10.200.1.0/26", "10.200.2.0/26"]);
+    eventually("both sides have the routes", 5, || {
+        bird.has("10.65.0.0/26") && lab.routes().contains(REMOTE) && lab.routes().contains("10.200.2.0/26")
+    });
+    assert!(
+        lab.routes().contains("blackhole 10.65.0.0/26 proto bird"),
+        "{}",
+        lab.routes()
+    );
+    bird.announce(&["10.200.1.0/26"], "");
+    eventually("the withdrawn route is gone", 3, || {
+        !lab.routes().contains("10.200.2.0/26")
+    });
+    assert!(lab.routes().contains(REMOTE));
+}
+
+#[test]
+fn a_killed_speaker_loses_no_route_anywhere() {
+    let lab = Lab::new();
+    let (bird, speaker) = pair(&lab, &["10.200.1.0/26", "10.200.2.0/26"]);
+    eventually("both sides have the routes", 5, || {
+        bird.has("10.65.0.0/26") && lab.routes().contains("10.200.2.0/26")
+    });
+    let ended = AtomicBool::new(false);
+    let looks = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                assert!(lab.routes().contains(REMOTE), "a route left the kernel");
+                assert!(bird.has("10.65.0.0/26"), "a route left the peer");
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        speaker.process.kill();
+        // One of the routes goes while nobody listens.
+        std::thread::sleep(Duration::from_millis(300));
+        bird.announce(&["10.200.1.0/26"], "");
+        let again = Speaker::start_again(&lab);
+        eventually("the session is up again", 20, || again.is_up() && bird.is_up());
+        eventually("the stale route is swept", 10, || {
+            !lab.routes().contains("10.200.2.0/26")
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        ended.store(true, Ordering::Relaxed);
+        watcher.join().unwrap();
+        assert!(again.log().contains("is_restart=true"), "{}", again.log());
+    });
+    assert!(looks.load(Ordering::Relaxed) > 10);
+}
+
+#[test]
+fn a_terminated_speaker_leaves_routes_to_peers_and_kernel() {
+    let lab = Lab::new();
+    let (bird, speaker) = pair(&lab, &["10.200.1.0/26"]);
+    eventually("both sides have the routes", 5, || {
+        bird.has("10.65.0.0/26") && lab.routes().contains(REMOTE)
+    });
+    speaker.process.terminate();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(lab.routes().contains(REMOTE));
+    assert!(bird.has("10.65.0.0/26"), "{}", bird.command("show route all"));
+}
+
+#[test]
+fn the_right_password_opens_a_session_and_a_wrong_one_does_not() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "password \"secret\";");
+    let wrong = Speaker::start(&lab, "  password: other\n", "");
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!wrong.is_up() && !bird.is_up());
+    drop(wrong);
+    let right = Speaker::start(&lab, "  password: secret\n", "");
+    eventually("the session is up", 30, || right.is_up() && bird.is_up());
+}
+
+#[test]
+fn the_listener_checks_passwords_as_well() {
+    let lab = Lab::new();
+    let speaker = Speaker::start(&lab, "  password: secret\n  passive: true\n", "");
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "password \"other\";");
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!speaker.is_up());
+    bird.announce(&["10.200.1.0/26"], "password \"secret\";");
+    eventually("the session is up", 30, || speaker.is_up() && bird.is_up());
+}
+
+#[test]
+fn ttl_security_works_from_both_sides() {
+    for passive in ["  passive: true\n", ""] {
+        let lab = Lab::new();
+        let bird = Bird::start(&lab, &["10.200.1.0/26"], "ttl security on;");
+        let speaker = Speaker::start(&lab, &format!("  ttlSecurityHops: 1\n{passive}"), "");
+        eventually("the session is up", 20, || speaker.is_up() && bird.is_up());
+    }
+}
+
+#[test]
+fn a_route_that_somebody_deletes_is_back_in_a_second() {
+    let lab = Lab::new();
+    let (_bird, speaker) = pair(&lab, &["10.200.1.0/26"]);
+    eventually("the route is there", 5, || lab.routes().contains(REMOTE));
+    ip(&lab.node, "route del 10.200.1.0/26");
+    eventually("the route is back", 2, || lab.routes().contains(REMOTE));
+    assert!(speaker.is_up());
+}
+
+#[test]
+fn a_peer_that_sends_rubbish_hurts_nobody_else() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "");
+    ip(&lab.tor, "address add 10.99.0.3/24 dev eth0");
+    let bad = "- name: bad\n  address: 10.99.0.3\n  remoteAs: 65002\n  passive: true\n";
+    let speaker = Speaker::start(&lab, bad, "");
+    eventually("the session is up", 15, || speaker.is_up() && bird.is_up());
+    eventually("the route is there", 5, || lab.routes().contains(REMOTE));
+    let mut open = vec![0xff; 16];
+    open.extend([0, 29, 1, 4, 0xfd, 0xea, 0, 90, 10, 99, 0, 3, 0]);
+    let cases: Vec<Vec<u8>> = vec![
+        vec![0; 64],
+        vec![0xff; 4096],
+        open[..20].to_vec(),
+        [open.clone(), vec![0xff; 16], vec![0, 19, 9]].concat(),
+        [
+            open.clone(),
+            vec![0xff; 16],
+            vec![0, 23, 2, 0xff, 0xff, 0xff, 0xff],
+        ]
+        .concat(),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    ];
+    for bytes in cases {
+        lab.tor
+            .run(|| {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                let from: std::net::SocketAddr = "10.99.0.3:0".parse().unwrap();
+                let to: std::net::SocketAddr = "10.99.0.1:179".parse().unwrap();
+                socket.bind(&from.into()).unwrap();
+                socket.connect(&to.into()).unwrap();
+                let mut stream = TcpStream::from(socket);
+                stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+                let _ = stream.write_all(&bytes);
+                let _ = stream.read_to_end(&mut Vec::new());
+            })
+            .unwrap();
+    }
+    let peer = speaker.peer("tor").unwrap();
+    assert_eq!(
+        (&peer["state"], &peer["establishedCount"]),
+        (&"Established".into(), &1.into()),
+        "{peer}"
+    );
+    assert!(lab.routes().contains(REMOTE));
+    assert!(speaker.peer("bad").unwrap()["lastError"].is_string());
+}
+
+#[test]
+fn a_taken_port_is_named_and_sessions_are_dialled() {
+    let lab = Lab::new();
+    let taken = Arc::new(
+        lab.node
+            .run(|| TcpListener::bind("0.0.0.0:179").unwrap())
+            .unwrap(),
+    );
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "passive;");
+    let speaker = Speaker::start(&lab, "", "");
+    eventually("the session is up", 15, || speaker.is_up() && bird.is_up());
+    let log = speaker.log();
+    assert!(
+        log.contains("the port is taken by") && log.contains(&format!("(process {})", std::process::id())),
+        "{log}"
+    );
+    drop(taken);
+    eventually("it listens after all", 10, || {
+        speaker.log().contains("listening after all")
+    });
+}
