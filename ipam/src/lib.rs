@@ -4,6 +4,7 @@
 //! choice of pools are pure; around them are compare-and-swap loops with a bound. Never touches the kernel.
 //! Source of the rules: Calico's `libcalico-go/lib/ipam`.
 
+mod affinities;
 mod assign_ip;
 mod attempts;
 mod auto_assign;
@@ -20,6 +21,7 @@ mod release;
 mod store;
 mod take;
 
+pub use affinities::ReleasedAffinities;
 pub use block::{Assignment, Block, Owner, Release, Reserved};
 pub use client::{AddressOwner, AssignIp, Assigned, AutoAssign, Ipam};
 pub use error::{Error, Family, Result};

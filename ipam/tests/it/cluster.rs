@@ -19,7 +19,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn new(nodes: &[&str]) -> Self {
-        let server = ApiServer::in_memory();
+        Self::over(&ApiServer::in_memory(), nodes).await
+    }
+
+    pub(crate) async fn over(server: &ApiServer, nodes: &[&str]) -> Self {
         let client = Client::from_service(server.service(), "default");
         for name in nodes {
             let node: Node = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();

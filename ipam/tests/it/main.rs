@@ -3,3 +3,5 @@
 
 mod assign;
 mod cluster;
+mod contention;
+mod faults;

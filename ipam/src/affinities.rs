@@ -1,0 +1,103 @@
+//! Giving blocks up on request, and the labels by which a node finds its affinities.
+//!
+//! Source: `libcalico-go/lib/ipam/ipam.go` (ReleaseAffinity, ReleaseHostAffinities, UpgradeHost).
+
+use caracal_api::meta::LABEL_AFFINITY_TYPE;
+use caracal_api::v3::BlockAffinity;
+use ipnet::IpNet;
+
+use crate::attempts::Attempts;
+use crate::block::Owner;
+use crate::claim::{Conditions, stamp};
+use crate::client::Ipam;
+use crate::error::{Error, Result};
+
+/// What became of the blocks of a node.
+#[derive(Debug, Default)]
+pub struct ReleasedAffinities {
+    /// Blocks that are no longer the node's.
+    pub released: Vec<IpNet>,
+    /// Blocks that stay, and why.
+    pub kept: Vec<(IpNet, Error)>,
+}
+
+impl Ipam {
+    /// Takes a block from its node. An empty block goes; one with addresses stays without owner, or is refused when
+    /// `must_be_empty`. A block that is not the node's is no error unless it is somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`], [`Error::Claimed`], or any failed request; calling again completes it.
+    pub async fn release_affinity(&self, cidr: &IpNet, host: &str, must_be_empty: bool) -> Result<()> {
+        let conditions = Conditions {
+            empty: must_be_empty,
+            ..Conditions::default()
+        };
+        self.store.give_up(&Owner::host(host), cidr, conditions).await
+    }
+
+    /// Takes all blocks from a node, as when it leaves the cluster. A block that cannot be taken does not keep the
+    /// others.
+    ///
+    /// # Errors
+    ///
+    /// When the blocks cannot be listed.
+    pub async fn release_host_affinities(
+        &self,
+        host: &str,
+        must_be_empty: bool,
+    ) -> Result<ReleasedAffinities> {
+        // All of them, not those with the host's label: old programs wrote none.
+        let affinities: Vec<BlockAffinity> = self.store.list(None).await?;
+        let mut outcome = ReleasedAffinities::default();
+        let own = affinities
+            .iter()
+            .filter(|affinity| affinity.spec.node == host && affinity.spec.type_ != "virtual");
+        for affinity in own {
+            let Ok(cidr) = affinity.spec.cidr.parse::<IpNet>() else {
+                tracing::warn!(block = %affinity.spec.cidr, "an affinity's cidr cannot be read");
+                continue;
+            };
+            match self.release_affinity(&cidr, host, must_be_empty).await {
+                Ok(()) => outcome.released.push(cidr),
+                Err(error) => outcome.kept.push((cidr, error)),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Labels a node's affinities that have no labels yet: automatic assignment finds a node's blocks by them.
+    /// Returns how many were labelled.
+    ///
+    /// # Errors
+    ///
+    /// Any failed request.
+    pub async fn upgrade_host(&self, host: &str) -> Result<usize> {
+        let unlabelled: Vec<BlockAffinity> = self.store.list(Some(format!("!{LABEL_AFFINITY_TYPE}"))).await?;
+        let mut labelled = 0;
+        for affinity in unlabelled
+            .into_iter()
+            .filter(|affinity| affinity.spec.node == host)
+        {
+            labelled += usize::from(self.label(host, affinity).await?);
+        }
+        Ok(labelled)
+    }
+
+    async fn label(&self, host: &str, affinity: BlockAffinity) -> Result<bool> {
+        let Ok(cidr) = affinity.spec.cidr.parse::<IpNet>() else {
+            return Ok(false);
+        };
+        let mut attempts = Attempts::of(format!("affinity of {host} and {cidr}"));
+        let mut current = Some(affinity);
+        while let Some(mut affinity) = current {
+            stamp(&mut affinity);
+            match self.store.client.update(&affinity).await {
+                Ok(_) => return Ok(true),
+                Err(error) => attempts.after(error).await?,
+            };
+            current = self.store.affinity(host, &cidr).await?;
+        }
+        Ok(false)
+    }
+}
