@@ -48,7 +48,7 @@ impl Ipam {
         must_be_empty: bool,
     ) -> Result<ReleasedAffinities> {
         // All of them, not those with the host's label: old programs wrote none.
-        let affinities: Vec<BlockAffinity> = self.store.list(None).await?;
+        let affinities: Vec<BlockAffinity> = self.store.list_marked_too(None).await?;
         let mut outcome = ReleasedAffinities::default();
         let own = affinities
             .iter()
@@ -58,6 +58,11 @@ impl Ipam {
                 tracing::warn!(block = %affinity.spec.cidr, "an affinity's cidr cannot be read");
                 continue;
             };
+            if affinity.spec.deleted {
+                // Reading it completes its deletion.
+                self.store.affinity(host, &cidr).await?;
+                continue;
+            }
             match self.release_affinity(&cidr, host, must_be_empty).await {
                 Ok(()) => outcome.released.push(cidr),
                 Err(error) => outcome.kept.push((cidr, error)),

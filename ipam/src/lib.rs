@@ -20,6 +20,7 @@ mod pools;
 mod release;
 mod store;
 mod take;
+mod utilization;
 
 pub use affinities::ReleasedAffinities;
 pub use block::{Assignment, Block, Owner, Release, Reserved};
@@ -28,3 +29,4 @@ pub use error::{Error, Family, Result};
 pub use handle::Handle;
 pub use lock::HostLock;
 pub use release::Released;
+pub use utilization::{BlockUsage, Borrowed, PoolUsage, Usage, Utilization};

@@ -12,9 +12,9 @@ use caracal_api::v3::{BlockAffinity, IPAMBlock, IPAMConfiguration, IPAMConfigura
 use caracal_datastore::{Client, ListOptions, Object, Preconditions, Result};
 use ipnet::IpNet;
 
-/// How often a read is repeated while the server does not answer.
+/// How often a request without harm is repeated while the server does not answer.
 const READ_RETRIES: usize = 3;
-/// First pause between such reads; doubles each time.
+/// First pause between them; doubles each time.
 const READ_PAUSE: Duration = Duration::from_millis(20);
 /// Name of the one IPAMConfiguration.
 const CONFIGURATION: &str = "default";
@@ -63,13 +63,18 @@ impl Store {
 
     /// All objects of a kind that are not marked.
     pub(crate) async fn list<K: Marked>(&self, labels: Option<String>) -> Result<Vec<K>> {
+        let mut objects = self.list_marked_too(labels).await?;
+        objects.retain(|object: &K| !object.is_marked());
+        Ok(objects)
+    }
+
+    /// All objects of a kind.
+    pub(crate) async fn list_marked_too<K: Marked>(&self, labels: Option<String>) -> Result<Vec<K>> {
         let options = ListOptions {
             labels,
             ..ListOptions::default()
         };
-        let mut objects: Vec<K> = repeated(|| self.client.list(None, &options)).await?;
-        objects.retain(|object| !object.is_marked());
-        Ok(objects)
+        repeated(|| self.client.list(None, &options)).await
     }
 
     /// How addresses are managed; the defaults when nobody said.
@@ -113,27 +118,27 @@ impl Store {
             ..Preconditions::default()
         };
         let name = meta.name.as_deref().unwrap_or_default();
-        match self.client.delete::<K>(None, name, only_this).await {
+        match repeated(|| self.client.delete::<K>(None, name, only_this.clone())).await {
             Err(error) if !error.is_conflict() => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
-/// A read, made again a few times while the server does not answer.
-pub(crate) async fn repeated<T, F>(mut read: impl FnMut() -> F) -> Result<T>
+/// A request that may be made twice, made again a few times while the server does not answer.
+pub(crate) async fn repeated<T, F>(mut request: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let mut pause = READ_PAUSE;
     for _ in 0..READ_RETRIES {
-        match read().await {
+        match request().await {
             Err(error) if error.is_transient() => tokio::time::sleep(pause).await,
             result => return result,
         }
         pause *= 2;
     }
-    read().await
+    request().await
 }
 
 /// The version of an object that was read.

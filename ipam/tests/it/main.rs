@@ -5,3 +5,4 @@ mod assign;
 mod cluster;
 mod contention;
 mod faults;
+mod utilization;
