@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use caracal_linux::netlink::{Link, MacAddr, Netlink, Route, SCOPE_LINK, VethEnd};
+use caracal_linux::netlink::{Link, MacAddr, Netlink, Route, SCOPE_LINK, TABLE_LOCAL, VethEnd};
 use caracal_linux::netns::NetNs;
 use caracal_linux::sysctl;
 use ipnet::IpNet;
@@ -27,6 +27,10 @@ const PROTOCOL_BOOT: u8 = 3;
 /// How often, and how far apart, the host end's link-local address is looked for.
 const LINK_LOCAL_TRIES: u32 = 20;
 const LINK_LOCAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often, and how far apart, it is looked whether a device can send.
+const RUNNING_TRIES: u32 = 400;
+const RUNNING_PAUSE: Duration = Duration::from_millis(5);
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +81,10 @@ pub async fn attach(plan: &Plan<'_>) -> Result<Link> {
     set_container(&pod, far.index, plan).await?;
     if plan.has(true) {
         wait_for_link_local(&host, near.index).await?;
+        wait_for_own_addresses(&pod, plan).await?;
     }
+    wait_until_running(&host, near.index).await?;
+    wait_until_running(&pod, far.index).await?;
     if plan.host_routes {
         add_host_routes(&host, near.index, plan).await?;
     }
@@ -212,6 +219,37 @@ async fn wait_for_link_local(host: &Netlink, index: u32) -> Result<()> {
         format!("the host's interface has not got {GATEWAY_V6}"),
     )
     .hint("check net.ipv6.conf.all.disable_ipv6 on the host"))
+}
+
+/// The kernel makes an IPv6 address deliverable in the background; until then it drops what comes for it.
+async fn wait_for_own_addresses(pod: &Netlink, plan: &Plan<'_>) -> Result<()> {
+    for _ in 0..RUNNING_TRIES {
+        let routes = pod.routes_of(true).await?;
+        let is_there = |address: &IpNet| {
+            routes
+                .iter()
+                .any(|route| route.table == TABLE_LOCAL && route.destination == *address)
+        };
+        let mut own = plan.addresses.iter().filter(|address| address.addr().is_ipv6());
+        if own.all(is_there) {
+            return Ok(());
+        }
+        tokio::time::sleep(RUNNING_PAUSE).await;
+    }
+    tracing::warn!(iface = plan.ifname, "an IPv6 address is still not usable");
+    Ok(())
+}
+
+/// What the container sends first would be lost while the kernel still activates the device.
+async fn wait_until_running(netlink: &Netlink, index: u32) -> Result<()> {
+    for _ in 0..RUNNING_TRIES {
+        if netlink.link_by_index(index).await?.running {
+            return Ok(());
+        }
+        tokio::time::sleep(RUNNING_PAUSE).await;
+    }
+    tracing::warn!(ifindex = index, "interface is still not running");
+    Ok(())
 }
 
 async fn add_host_routes(host: &Netlink, index: u32, plan: &Plan<'_>) -> Result<()> {

@@ -206,6 +206,11 @@ async fn annotations_choose_pool_address_and_hardware_address() {
 async fn both_families_work_and_one_alone_is_given_back() {
     let node = start().await;
     node.create_pod("dual", &json!({})).await;
+    let lo = Netlink::open_in(&node.netns).unwrap();
+    let index = lo.link_by_name("lo").await.unwrap().index;
+    lo.add_address(index, "fd00::11/128".parse().unwrap())
+        .await
+        .unwrap();
     let dual = node.conf(&json!({"type": "calico-ipam", "assign_ipv6": "true"}));
     let container = Container::new("c1");
     let outcome = call(&node, "ADD", &container, "dual", &dual).await;
@@ -223,6 +228,17 @@ async fn both_families_work_and_one_alone_is_given_back() {
         routes.iter().any(|route| route.gateway == Some(gateway)),
         "{routes:?}"
     );
+    let six = ips[1]["address"]
+        .as_str()
+        .unwrap()
+        .trim_end_matches("/128")
+        .to_owned();
+    let mut ping = std::process::Command::new("ping");
+    let ping = node
+        .netns
+        .output(ping.args(["-6", "-c1", "-W2", "-n", &six]))
+        .unwrap();
+    assert!(ping.status.success(), "{ping:?}");
     let mut check = dual.clone();
     check["prevResult"] = outcome.document.clone();
     let outcome = call(&node, "CHECK", &container, "dual", &check).await;
@@ -301,4 +317,97 @@ async fn status_says_whether_a_pod_can_be_plugged_in() {
     pool(&node, "blue", "10.244.0.0/24", 26).await;
     let outcome = node.calico("STATUS", &container, None, &conf(&node)).await;
     assert!(outcome.success, "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_plugins_follow_in_the_chain() {
+    let programs = std::path::Path::new("/usr/lib/cni");
+    if !programs.join("portmap").exists()
+        || std::process::Command::new("iptables").arg("-V").output().is_err()
+    {
+        eprintln!(
+            "skipped: the reference plugins (containernetworking-plugins) or iptables are not installed"
+        );
+        return;
+    }
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let container = Container::new("c1");
+    let mut conf = conf(&node);
+    conf["cniVersion"] = json!("1.0.0");
+    let first = call(&node, "ADD", &container, "web-0", &conf).await;
+    let ip = address(&first).trim_end_matches("/32").to_owned();
+    let portmap = |result: &Value| {
+        json!({"cniVersion": "1.0.0", "name": "k8s-pod-network", "type": "portmap", "snat": true,
+            "capabilities": {"portMappings": true}, "prevResult": result,
+            "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}})
+    };
+    let tuning = |result: &Value| {
+        json!({"cniVersion": "1.0.0", "name": "k8s-pod-network", "type": "tuning", "prevResult": result,
+            "sysctl": {"net.ipv4.conf.eth0.accept_redirects": "0"}})
+    };
+    let mut result = first.document.clone();
+    for (name, conf) in [("portmap", portmap(&result)), ("tuning", tuning(&result))] {
+        let program = programs.join(name).display().to_string();
+        let outcome = node
+            .run(&program, node.env("ADD", &container, Some("web-0")), &conf)
+            .await;
+        assert!(outcome.success, "{name}: {outcome:?}");
+        result = outcome.document;
+    }
+    assert_eq!(result["ips"], first.document["ips"]);
+    let rules = node
+        .netns
+        .output(std::process::Command::new("iptables-save").args(["-t", "nat"]))
+        .unwrap();
+    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+    assert!(rules.contains(&format!("{ip}:80")), "{rules}");
+    let mut check = conf.clone();
+    check["prevResult"] = result.clone();
+    let outcome = call(&node, "CHECK", &container, "web-0", &check).await;
+    assert!(outcome.success, "{outcome:?}");
+    let program = programs.join("portmap").display().to_string();
+    let outcome = node
+        .run(
+            &program,
+            node.env("DEL", &container, Some("web-0")),
+            &portmap(&result),
+        )
+        .await;
+    assert!(outcome.success, "{outcome:?}");
+    assert!(call(&node, "DEL", &container, "web-0", &conf).await.success);
+    is_clean(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calico_ipam_serves_other_main_plugins() {
+    let node = start().await;
+    let container = Container::new("c1");
+    let conf = conf(&node);
+    let program = env!("CARGO_BIN_EXE_calico-ipam");
+    let outcome = node.run(program, node.env("ADD", &container, None), &conf).await;
+    let ip = address(&outcome);
+    assert!(ip.starts_with("10.244.0."), "{ip}");
+    assert_eq!(outcome.document.get("interfaces"), None);
+    let outcome = node.run(program, node.env("DEL", &container, None), &conf).await;
+    assert!(outcome.success, "{outcome:?}");
+    is_clean(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_add_makes_a_known_number_of_requests() {
+    let node = start().await;
+    let conf = conf(&node);
+    let mut counts = Vec::new();
+    for index in 0..2 {
+        let pod = format!("web-{index}");
+        node.create_pod(&pod, &json!({})).await;
+        node.take_requests();
+        let container = Container::new(&format!("c{index}"));
+        address(&call(&node, "ADD", &container, &pod, &conf).await);
+        counts.push(node.take_requests());
+    }
+    // The first claims a block; the second finds it.
+    assert!(counts[0].len() <= 20, "{:#?}", counts[0]);
+    assert_eq!(counts[1].len(), 15, "{:#?}", counts[1]);
 }

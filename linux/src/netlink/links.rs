@@ -266,7 +266,9 @@ pub(super) fn link_from(message: &LinkMessage) -> Link {
         mac: None,
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
-        running: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
+        // A carrier alone is not enough: the kernel drops what is sent until it has also activated the queue, which
+        // it does a moment later and shows as "running".
+        running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Running),
         master: None,
         peer: None,
         loopback: flags.contains(LinkFlags::Loopback),

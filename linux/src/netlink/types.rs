@@ -75,7 +75,7 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
-    /// Administratively up and with a carrier.
+    /// Administratively up, with a carrier, and ready to send.
     pub running: bool,
     /// Index of the bridge (or other master) it belongs to.
     pub master: Option<u32>,
