@@ -175,12 +175,12 @@ impl Session {
         self.note_state(context.now);
     }
 
-    /// Ends all connections with this error and begins again after the idle hold.
+    /// Ends all connections with this NOTIFICATION and begins again, as an operator wants it.
     pub(crate) fn reset(&mut self, notification: &Notification, reason: &str, context: &mut Context<'_>) {
         while let Some(conn) = self.conns.last().map(|conn| conn.id) {
             self.end(conn, Some(notification), reason, context);
         }
-        self.hold_idle(true, context);
+        self.reconnect(context);
         self.note_state(context.now);
     }
 

@@ -162,9 +162,13 @@ impl Speaker {
     fn connected(&mut self, now: Instant, conn: ConnId, peer: IpAddr, local: IpAddr) {
         let (address, local) = (peer.to_canonical(), local.to_canonical());
         let known = self.conns.get(&conn).copied();
+        // Two peers behind one address differ in their ports, of which a connection from there shows nothing: it is for
+        // the one that is not up.
         let configured = || {
-            let of = |(id, peer): (&PeerId, &Peer)| (peer.session.config.address == address).then_some(*id);
-            self.peers.iter().find_map(of)
+            let of = |(_, peer): &(&PeerId, &Peer)| peer.session.config.address == address;
+            let found = self.peers.iter().filter(of);
+            let is_up = |(_, peer): &(&PeerId, &Peer)| peer.session.established().is_some();
+            found.min_by_key(is_up).map(|(id, _)| *id)
         };
         let id = match conn {
             ConnId::Inbound(_) => known.or_else(configured),

@@ -201,3 +201,6 @@ fn act(term: &Term, route: &Route<'_>, outcome: &mut Outcome) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

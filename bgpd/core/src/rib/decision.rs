@@ -98,3 +98,6 @@ fn compare_med(left: &mut Candidates<'_>, always: bool) {
     }
     left.retain(|(_, path, _)| least.get(&group(path)) == Some(&path.attrs.med.unwrap_or(0)));
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,9 @@ impl NextHops {
         true
     }
 
-    pub(crate) fn add(&mut self, path: &Path, out: &mut VecDeque<Output>) {
-        if let Some(address) = self.address_of(path) {
+    /// Counts a user of a next hop.
+    pub(crate) fn add(&mut self, address: Option<IpAddr>, out: &mut VecDeque<Output>) {
+        if let Some(address) = address {
             let tracked = self.tracked.entry(address).or_default();
             tracked.users += 1;
             if tracked.users == 1 {
@@ -43,8 +44,9 @@ impl NextHops {
         }
     }
 
-    pub(crate) fn remove(&mut self, path: &Path, out: &mut VecDeque<Output>) {
-        if let Some(address) = self.address_of(path)
+    /// Counts a user less.
+    pub(crate) fn remove(&mut self, address: Option<IpAddr>, out: &mut VecDeque<Output>) {
+        if let Some(address) = address
             && let Some(tracked) = self.tracked.get_mut(&address)
         {
             tracked.users -= 1;
@@ -77,7 +79,8 @@ impl NextHops {
         }
     }
 
-    fn address_of(&self, path: &Path) -> Option<IpAddr> {
+    /// The next hop that a path is a user of.
+    pub(crate) fn address_of(&self, path: &Path) -> Option<IpAddr> {
         let next_hop = path.next_hop.filter(|_| self.enabled && path.peer().is_some())?;
         Some(next_hop.address)
     }

@@ -86,13 +86,13 @@ impl Table {
     /// Puts a path in place of the one with the same key and identifier, which is returned.
     pub(crate) fn insert(&mut self, prefix: IpNet, path: Path, out: &mut VecDeque<Output>) -> Option<Path> {
         self.dirty.insert(prefix);
-        self.next_hops.add(&path, out);
+        self.next_hops.add(self.next_hops.address_of(&path), out);
         let paths = &mut self.entries.entry(prefix).or_default().paths;
         let key = path.key();
         let same = |old: &&mut Path| old.key() == key && old.path_id == path.path_id;
         if let Some(old) = paths.iter_mut().find(same) {
             let old = std::mem::replace(old, path);
-            self.next_hops.remove(&old, out);
+            self.next_hops.remove(self.next_hops.address_of(&old), out);
             return Some(old);
         }
         paths.push(path);
@@ -115,7 +115,7 @@ impl Table {
         let path = paths.remove(at);
         self.paths -= 1;
         self.dirty.insert(*prefix);
-        self.next_hops.remove(&path, out);
+        self.next_hops.remove(self.next_hops.address_of(&path), out);
         Some(path)
     }
 
@@ -134,17 +134,17 @@ impl Table {
                 if path.key() != key {
                     return true;
                 }
-                let old = path.clone();
+                let old = next_hops.address_of(path);
                 match each(prefix, path) {
                     Visit::Keep => true,
                     Visit::Changed => {
                         changed = true;
-                        next_hops.add(path, out);
-                        next_hops.remove(&old, out);
+                        next_hops.add(next_hops.address_of(path), out);
+                        next_hops.remove(old, out);
                         true
                     }
                     Visit::Remove => {
-                        next_hops.remove(&old, out);
+                        next_hops.remove(old, out);
                         false
                     }
                 }
@@ -191,7 +191,7 @@ impl Table {
     pub(crate) fn track_next_hops(&mut self, enabled: bool, out: &mut VecDeque<Output>) {
         if self.next_hops.enable(enabled, out) {
             for path in self.entries.values().flat_map(|entry| &entry.paths) {
-                self.next_hops.add(path, out);
+                self.next_hops.add(self.next_hops.address_of(path), out);
             }
             self.mark_all();
         }

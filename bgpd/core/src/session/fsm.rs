@@ -17,8 +17,6 @@ use crate::wire::open::Open;
 
 /// RFC 4271 §8.2.2: the hold time while an OPEN is awaited.
 const OPEN_WAIT: Duration = Duration::from_secs(240);
-/// How soon a lost peer is dialled again.
-const RECONNECT: Duration = Duration::from_secs(1);
 
 impl Session {
     /// A TCP connection stands: one that was asked for, or one from the peer.
@@ -88,9 +86,7 @@ impl Session {
         self.note_error(&reason, context.now);
         self.end(id, None, &reason, context);
         if state == ConnState::Established {
-            if !self.config.passive && !self.stopped {
-                self.retry_at = Some(context.now + super::jittered(RECONNECT, context.rng));
-            }
+            self.reconnect(context);
         } else if self.conns.is_empty() {
             self.hold_idle(false, context);
         }

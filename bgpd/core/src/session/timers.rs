@@ -11,6 +11,9 @@ use crate::wire::notification::{HOLD_TIMER_EXPIRED, Notification, SEND_HOLD_TIME
 /// Least time that a connection attempt gets.
 const CONNECT_MIN: Duration = Duration::from_secs(5);
 
+/// How soon a lost peer is dialled again.
+const RECONNECT: Duration = Duration::from_secs(1);
+
 impl Session {
     /// When `tick` has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -91,6 +94,13 @@ impl Session {
     pub(super) fn retry_later(&mut self, context: &mut Context<'_>) {
         if !self.config.passive && !self.stopped {
             self.retry_at = Some(context.now + jittered(self.connect_retry(), context.rng));
+        }
+    }
+
+    /// Dials soon, after a session that ended without a fault.
+    pub(super) fn reconnect(&mut self, context: &mut Context<'_>) {
+        if !self.config.passive && !self.stopped && !self.config.shutdown {
+            self.retry_at = Some(context.now + jittered(RECONNECT, context.rng));
         }
     }
 

@@ -38,7 +38,7 @@ impl Speaker {
         self.table.track_next_hops(new.track_next_hops, &mut self.out);
         self.remove_peers(now, old.as_deref(), &new);
         self.configure_routes(old.as_deref(), &new);
-        let preference_changed = old.as_ref().is_some_and(|old| old.preference != new.preference);
+        let preference_changed = old.as_ref().is_none_or(|old| old.preference != new.preference);
         if preference_changed {
             self.set_preferences(&new);
         }

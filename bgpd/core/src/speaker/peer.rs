@@ -32,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) dump: Option<Dump>,
     /// Prefixes received, IPv4 and IPv6.
     pub(crate) received: [usize; 2],
+    /// Some of its routes may be stale.
+    pub(crate) has_stale: bool,
     /// When stale routes go at the latest.
     pub(crate) stale_until: Option<Instant>,
     /// Families whose End-of-RIB is awaited.
@@ -62,6 +64,7 @@ impl Peer {
             adj_out: AdjRibOut::default(),
             dump: None,
             received: [0; 2],
+            has_stale: false,
             stale_until: None,
             awaited: Vec::new(),
             is_complete: false,
@@ -160,6 +163,7 @@ impl Speaker {
         peer.dump = None;
         peer.awaited.clear();
         peer.adj_out = AdjRibOut::default();
+        peer.has_stale = !kept.is_empty();
         peer.stale_until = (!kept.is_empty()).then(|| now + Duration::from_secs(u64::from(wait)));
         self.out.push_back(Output::Event(Event::PeerDown {
             peer: config_name(peer),
@@ -182,6 +186,10 @@ impl Speaker {
 
     /// Marks a family's routes until they are sent again.
     pub(super) fn mark_stale(&mut self, id: PeerId, family: Family) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.has_stale = true;
         self.table.visit(Key::Peer(id), &mut self.out, |prefix, path| {
             path.stale |= Family::of_prefix(prefix) == family;
             Visit::Keep
@@ -190,7 +198,7 @@ impl Speaker {
 
     /// Removes what was not sent again, of one family or of all.
     pub(super) fn sweep_stale(&mut self, id: PeerId, family: Option<Family>) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.has_stale) else {
             return;
         };
         let received = &mut peer.received;
@@ -208,6 +216,7 @@ impl Speaker {
             *(if of == Family::Ipv4 { v4 } else { v6 }) -= 1;
             Visit::Remove
         });
+        peer.has_stale = left;
         if !left {
             peer.stale_until = None;
         }

@@ -6,6 +6,7 @@
     reason = "the lints know test functions, not the network that they share"
 )]
 
+mod hostile;
 mod net;
 mod restart;
 mod routes;

@@ -12,6 +12,8 @@ use caracal_bgpd_core::snapshot::{PeerStatus, RouteQuery, RouteStatus, SessionSt
 use caracal_bgpd_core::wire::framing::{Frame, frame};
 use caracal_bgpd_core::{Config, Input, Output, Speaker};
 use ipnet::IpNet;
+use rand::Rng;
+use rand::rngs::SmallRng;
 
 pub(crate) struct Node {
     pub(crate) address: IpAddr,
@@ -21,6 +23,7 @@ pub(crate) struct Node {
     /// Every change of the kernel table since the last look.
     pub(crate) changes: Vec<RouteDelta>,
     pub(crate) events: Vec<Event>,
+    pub(crate) watched: BTreeSet<IpAddr>,
     /// Kernel routes of an earlier process that this one has not confirmed.
     stale: BTreeSet<IpNet>,
     started: u64,
@@ -33,12 +36,22 @@ enum Delivery {
     Closed(End),
 }
 
+impl Delivery {
+    fn end(&self) -> End {
+        match self {
+            Self::Message(end, _) | Self::Closed(end) => *end,
+        }
+    }
+}
+
 pub(crate) struct Net {
     pub(crate) now: Instant,
     pub(crate) nodes: Vec<Node>,
     links: BTreeMap<End, End>,
     queue: VecDeque<Delivery>,
     next_inbound: u64,
+    /// Delivers in a random order, in which each connection's own stays as it is.
+    pub(crate) shuffle: Option<SmallRng>,
     /// Connections from the first to the second are not answered.
     pub(crate) unreachable: Vec<(usize, usize)>,
 }
@@ -99,6 +112,7 @@ impl Net {
             kernel: BTreeMap::new(),
             changes: Vec::new(),
             events: Vec::new(),
+            watched: BTreeSet::new(),
             stale: BTreeSet::new(),
             started: 0,
         };
@@ -108,6 +122,7 @@ impl Net {
             links: BTreeMap::new(),
             queue: VecDeque::new(),
             next_inbound: 1,
+            shuffle: None,
             unreachable: Vec::new(),
         };
         for index in 0..net.nodes.len() {
@@ -134,9 +149,7 @@ impl Net {
     pub(crate) fn kill(&mut self, index: usize) {
         self.nodes[index].speaker = None;
         // The next process counts its connections from the beginning again.
-        self.queue.retain(|delivery| match delivery {
-            Delivery::Message(end, _) | Delivery::Closed(end) => end.0 != index,
-        });
+        self.queue.retain(|delivery| delivery.end().0 != index);
         let ends: Vec<End> = self
             .links
             .keys()
@@ -192,7 +205,7 @@ impl Net {
                     self.carry_out(index, output);
                 }
             }
-            if let Some(delivery) = self.queue.pop_front() {
+            if let Some(delivery) = self.next_delivery() {
                 moved = true;
                 self.deliver(delivery);
             }
@@ -201,6 +214,15 @@ impl Net {
             }
         }
         panic!("the speakers never come to rest");
+    }
+
+    fn next_delivery(&mut self) -> Option<Delivery> {
+        let Some(rng) = self.shuffle.as_mut().filter(|_| !self.queue.is_empty()) else {
+            return self.queue.pop_front();
+        };
+        let end = self.queue[rng.random_range(0..self.queue.len())].end();
+        let first = self.queue.iter().position(|delivery| delivery.end() == end);
+        self.queue.remove(first?)
     }
 
     fn carry_out(&mut self, index: usize, output: Output) {
@@ -226,7 +248,9 @@ impl Net {
                 }
                 node.events.push(event);
             }
-            Output::Listen { .. } | Output::WatchNextHop(_) | Output::UnwatchNextHop(_) => {}
+            Output::WatchNextHop(address) => assert!(self.nodes[index].watched.insert(address)),
+            Output::UnwatchNextHop(address) => assert!(self.nodes[index].watched.remove(&address)),
+            Output::Listen { .. } => {}
         }
     }
 

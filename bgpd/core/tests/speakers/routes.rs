@@ -1,9 +1,10 @@
 //! Routes: both ways, withdrawal, reflection, policies, kernel (RFC 4271 §9, RFC 4456).
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use caracal_bgpd_core::Input;
-use caracal_bgpd_core::input::{LocalDelta, LocalRoute};
+use caracal_bgpd_core::input::{Command, LocalDelta, LocalRoute, Resolution};
 use caracal_bgpd_core::output::{NextHop, Target};
 use caracal_bgpd_core::policy::{
     Action, Community, Match, Policy, PrefixMatch, PrefixOperator, Source, Term, Verdict,
@@ -317,4 +318,66 @@ fn too_many_prefixes_end_the_session() {
     assert!(net.errors(1)[0].contains("prefixLimit"));
     assert!(net.errors(0)[0].contains("maximum number of prefixes reached (6/1)"));
     assert!(net.nodes[1].kernel.is_empty());
+}
+
+#[test]
+fn path_waits_for_a_way_to_its_next_hop() {
+    let mut configs = pair(64512, 64601);
+    configs[0].track_next_hops = true;
+    configs[1].routes = vec![originate("10.2.0.0/26")];
+    let mut net = Net::new(configs);
+    net.pass(1);
+    assert_eq!(net.nodes[0].watched, BTreeSet::from([address(1).into()]));
+    assert!(net.nodes[0].kernel.is_empty());
+    let heard = net.routes(0, &RouteQuery::AdjRibIn { peer: name(1) });
+    assert_eq!(
+        heard[0].unusable.as_deref(),
+        Some("the next hop is not reachable")
+    );
+    let report = |resolution| Input::NextHop {
+        address: address(1).into(),
+        resolution,
+    };
+    let way = Resolution {
+        metric: 0,
+        gateway: None,
+        interface: None,
+    };
+    net.input(0, report(Some(way)));
+    assert_eq!(net.nodes[0].kernel.len(), 1);
+    net.input(0, report(None));
+    assert!(net.nodes[0].kernel.is_empty());
+    net.configure(1, |config| config.routes.clear());
+    assert!(net.nodes[0].watched.is_empty());
+}
+
+// RFC 2918, RFC 7313.
+#[test]
+fn refresh_brings_the_routes_again_and_changes_nothing() {
+    let mut configs = pair(64512, 64601);
+    configs[1].routes = vec![originate("10.2.0.0/26"), originate("10.3.0.0/26")];
+    let mut net = Net::new(configs);
+    net.pass(1);
+    net.nodes[0].changes.clear();
+    let before = net.status(0, 1).counters;
+    let command = |command| Input::Command {
+        peer: name(1),
+        command,
+    };
+    net.input(0, command(Command::RefreshIn));
+    let after = net.status(0, 1).counters;
+    // One UPDATE between BoRR and EoRR.
+    assert_eq!(
+        (
+            after.updates_in - before.updates_in,
+            after.messages_in - before.messages_in
+        ),
+        (1, 3)
+    );
+    assert!(net.nodes[0].changes.is_empty(), "{:?}", net.nodes[0].changes);
+    assert_eq!(net.nodes[0].kernel.len(), 2);
+    net.input(0, command(Command::Reset));
+    net.pass(10);
+    assert!(net.is_up(0, 1));
+    assert_eq!(net.nodes[0].kernel.len(), 2);
 }

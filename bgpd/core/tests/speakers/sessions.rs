@@ -6,6 +6,9 @@ use caracal_bgpd_core::input::ConnId;
 use caracal_bgpd_core::output::Event;
 use caracal_bgpd_core::snapshot::SessionState;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
 use super::net::{Net, config, join, name, peer};
 
 pub(crate) fn pair(a: u32, b: u32) -> Vec<Config> {
@@ -29,6 +32,33 @@ fn colliding_connections_leave_one_session() {
     net.pass(600);
     assert!(net.is_up(0, 1));
     assert_eq!(net.status(0, 1).established_count, 1);
+}
+
+// RFC 4271 §6.8: whatever arrives first, one session is left, at once and on both sides.
+#[test]
+fn collisions_end_with_one_session_in_any_order_of_arrival() {
+    for seed in 0..500 {
+        let other = if seed % 2 == 0 { 64512 } else { 64601 };
+        let mut net = Net::new(pair(64512, other));
+        net.shuffle = Some(SmallRng::seed_from_u64(seed));
+        net.kill(0);
+        net.kill(1);
+        net.pump();
+        net.start(0, false);
+        net.start(1, false);
+        net.pump();
+        net.pass(1);
+        assert!(
+            net.is_up(0, 1),
+            "seed {seed}: {:?} {:?}",
+            net.status(0, 1),
+            net.status(1, 0)
+        );
+        net.pass(300);
+        assert!(net.is_up(0, 1), "seed {seed}");
+        let counts = [net.status(0, 1), net.status(1, 0)].map(|status| status.established_count);
+        assert!(counts.iter().all(|count| *count <= 2), "seed {seed}: {counts:?}");
+    }
 }
 
 #[test]
