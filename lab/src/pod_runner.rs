@@ -20,6 +20,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use container::bind_everywhere;
 pub use record::{PodRecord, all, find, on_node};
 
 use crate::cni_chain::Runtime;

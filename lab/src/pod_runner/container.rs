@@ -258,7 +258,11 @@ fn serve(plan: &Plan, ports: &[(Transport, u16)]) -> Result<Vec<Running>> {
 }
 
 /// Binds a port for both families, or for IPv4 where the kernel has no IPv6.
-fn bind_everywhere(name: &str, transport: Transport, port: u16) -> std::io::Result<pod_server::Bound> {
+pub(crate) fn bind_everywhere(
+    name: &str,
+    transport: Transport,
+    port: u16,
+) -> std::io::Result<pod_server::Bound> {
     let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
     match pod_server::bind(name, transport, v6) {
         Err(error)

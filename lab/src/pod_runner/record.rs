@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use caracal_linux::netns::NetNs;
 use serde::{Deserialize, Serialize};
 
 use crate::enter::{Namespaces, Place};
@@ -52,10 +53,30 @@ impl PodRecord {
         if place.network_inode()? == self.netns_inode {
             return Ok(place);
         }
-        Err(Error::refused(format!(
+        Err(self.gone())
+    }
+
+    /// The network namespace that the pod lives in.
+    ///
+    /// # Errors
+    /// The pod is gone.
+    pub fn network(&self) -> Result<NetNs> {
+        let path = match &self.netns {
+            None => Path::new("/proc").join(self.anchor.to_string()).join("ns/net"),
+            Some(path) => self.seen_from_host(path),
+        };
+        let found = NetNs::open(&path).and_then(|netns| netns.id().map(|(_, inode)| (netns, inode)));
+        match found {
+            Ok((netns, inode)) if inode == self.netns_inode => Ok(netns),
+            _ => Err(self.gone()),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::refused(format!(
             "pod {}/{}: its network namespace is gone; see `caracal-lab status`",
             self.namespace, self.name
-        )))
+        ))
     }
 
     /// A path of the node's mount namespace as the host reaches it.
