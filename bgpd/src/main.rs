@@ -28,7 +28,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(90);
 #[command(name = "caracal-bgpd", version)]
 struct Args {
     /// Kubeconfig file; by default the pod's service account, KUBECONFIG or ~/.kube/config.
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     kubeconfig: Option<PathBuf>,
     /// Name of this node's Node object.
     #[arg(long, env = "NODENAME", value_name = "NAME")]

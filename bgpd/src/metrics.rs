@@ -3,6 +3,16 @@
 use caracal_bgpd_core::snapshot::{SessionState, SpeakerStatus};
 use caracal_daemon::metrics::{Error, IntCounter, IntGauge, IntGaugeVec, Registry};
 
+/// The states of a session.
+const STATES: [SessionState; 6] = [
+    SessionState::Idle,
+    SessionState::Connect,
+    SessionState::Active,
+    SessionState::OpenSent,
+    SessionState::OpenConfirm,
+    SessionState::Established,
+];
+
 /// All metrics of the speaker.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -67,7 +77,6 @@ impl Metrics {
 
     /// Takes over what a status says.
     pub fn set_status(&self, status: &SpeakerStatus) {
-        self.peers.reset();
         for (version, v4) in [("IPv4", true), ("IPv6", false)] {
             let peers = || {
                 status
@@ -75,9 +84,12 @@ impl Metrics {
                     .iter()
                     .filter(move |peer| peer.address.is_ipv4() == v4)
             };
-            for peer in peers() {
-                let labels = [version, state_name(peer.state)];
-                self.peers.with_label_values(&labels).inc();
+            // Every state is there, so that a missing one never reads as unknown.
+            for state in STATES {
+                let count = peers().filter(|peer| peer.state == state).count();
+                self.peers
+                    .with_label_values(&[version, state_name(state)])
+                    .set(gauge(count));
             }
             let imported: usize = peers().map(|peer| peer.prefixes_accepted).sum();
             let updates: u64 = peers().map(|peer| peer.counters.updates_in).sum();

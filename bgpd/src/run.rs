@@ -216,6 +216,8 @@ impl Owner {
     }
 
     fn on_event(&mut self, event: Event) {
+        // Health and metrics follow what people read in the log.
+        self.tick_at = Instant::now();
         match event {
             Event::PeerUp { peer } => tracing::info!(peer, "session is up"),
             Event::PeerDown {

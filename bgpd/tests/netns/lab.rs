@@ -164,8 +164,9 @@ impl<'a> Bird<'a> {
     }
 
     pub(crate) fn has(&self, prefix: &str) -> bool {
-        self.command(&format!("show route protocol dut {prefix}"))
-            .contains(prefix)
+        // Asked for one that it has not got, BIRD answers with an error; so it shows all.
+        let table = self.command("show route protocol dut");
+        table.lines().any(|line| line.starts_with(&format!("{prefix} ")))
     }
 }
 
@@ -225,11 +226,7 @@ impl<'a> Speaker<'a> {
     }
 
     pub(crate) fn ask(&self, request: &str) -> Option<Value> {
-        let mut stream = UnixStream::connect(self.lab.path("bgpd.sock")).ok()?;
-        writeln!(stream, "{request}").ok()?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).ok()?;
-        serde_json::from_str(&line).ok()
+        ask(&self.lab.path("bgpd.sock"), request)
     }
 
     pub(crate) fn peer(&self, name: &str) -> Option<Value> {
@@ -249,4 +246,13 @@ impl<'a> Speaker<'a> {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.lab.path("bgpd.log")).unwrap()
     }
+}
+
+/// Asks at a control socket.
+pub(crate) fn ask(socket: &Path, request: &str) -> Option<Value> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    writeln!(stream, "{request}").ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    serde_json::from_str(&line).ok()
 }
