@@ -1,10 +1,15 @@
 //! Connection collision detection (RFC 4271 §6.8; RFC 6286 §2.3; RFC 4724 §4.2).
 
+use std::time::Duration;
+
 use super::connection::{Conn, ConnState};
 use super::{Context, Session};
 use crate::input::ConnId;
 use crate::wire::notification::{CeaseSubcode, Notification};
 use crate::wire::open::Open;
+
+/// How far apart two connections may be that both sides opened at once, by the time each side accepts them.
+const SIMULTANEOUS: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Called with a good OPEN on `id`, before it goes on. Returns whether that connection is to go on.
@@ -22,7 +27,7 @@ impl Session {
             return true;
         };
         let other_id = other.id;
-        let is_newer = other.state == ConnState::Established && this.opened > other.since;
+        let is_newer = other.state == ConnState::Established && this.opened > other.since + SIMULTANEOUS;
         match other.state {
             // Its OPEN will come and decide.
             ConnState::Connect | ConnState::OpenSent => return true,

@@ -64,18 +64,15 @@ impl Speaker {
             return;
         }
         let waited_for = |peer: &&Peer| !peer.session.config.shutdown && !peer.is_complete;
-        let missing: Vec<String> = self
-            .peers
-            .values()
-            .filter(waited_for)
-            .map(|peer| peer.session.config.name.clone())
-            .collect();
-        if missing.is_empty() || restart.expired {
-            self.restart = None;
-            // Routes come before the permission to sweep what has none.
-            self.flush();
-            self.out
-                .push_back(Output::Event(Event::RestartComplete { missing }));
+        if !restart.expired && self.peers.values().any(|peer| waited_for(&peer)) {
+            return;
         }
+        let missing = self.peers.values().filter(waited_for);
+        let missing = missing.map(|peer| peer.session.config.name.clone()).collect();
+        self.restart = None;
+        // Routes come before the permission to sweep what has none.
+        self.flush();
+        let complete = Event::RestartComplete { missing };
+        self.out.push_back(Output::Event(complete));
     }
 }

@@ -151,7 +151,7 @@ fn multipath_is_bounded_and_keeps_the_best() {
 #[test]
 fn path_without_a_way_to_its_next_hop_is_not_chosen() {
     let lost = Spec { cost: None, ..PLAIN };
-    assert_eq!(chosen(&[lost.clone()], RULES), None);
+    assert_eq!(chosen(std::slice::from_ref(&lost), RULES), None);
     assert_eq!(
         chosen(
             &[
@@ -204,17 +204,20 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
     })
 }
 
+/// Whether the first path is better than the second in one step.
+type Beats<'a> = &'a dyn Fn(&Spec, &Spec) -> bool;
+
 /// The text of RFC 4271 §9.1.2.2, step by step over the whole list, as slowly as it can be written.
 fn model(specs: &[Spec]) -> Option<u8> {
     let mut left: Vec<&Spec> = specs.iter().filter(|spec| spec.cost.is_some()).collect();
-    let none_better = |left: Vec<&Spec>, beats: &dyn Fn(&Spec, &Spec) -> bool| -> Vec<Spec> {
+    let none_better = |left: Vec<&Spec>, beats: Beats<'_>| -> Vec<Spec> {
         let survives = |one: &&&Spec| !left.iter().any(|other| beats(other, one));
         left.iter()
             .filter(survives)
             .map(|spec| (**spec).clone())
             .collect()
     };
-    let steps: [&dyn Fn(&Spec, &Spec) -> bool; 9] = [
+    let steps: [Beats<'_>; 9] = [
         &|a, b| a.local_pref > b.local_pref,
         &|a, b| a.as_path.len() < b.as_path.len(),
         &|a, b| a.origin < b.origin,
