@@ -1,6 +1,9 @@
 //! The verbs of the API, and how bodies of requests are understood.
 
+mod change;
+mod define;
 mod delete;
+mod grace;
 mod read;
 mod watch;
 mod write;

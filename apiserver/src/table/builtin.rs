@@ -183,7 +183,7 @@ fn service(object: &Value) -> Vec<Value> {
     });
     vec![
         name(object),
-        kind.clone().into(),
+        kind.into(),
         text_or(object, "/spec/clusterIP", NONE).into(),
         external.into(),
         joined(ports).into(),

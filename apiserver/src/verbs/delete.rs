@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Response;
 use serde_json::{Value, json};
 
+use super::grace;
 use super::write::{metadata, now, set_metadata};
 use crate::request::Query;
 use crate::resource::{DEFINITIONS, Resource};
@@ -102,7 +103,10 @@ impl ApiServer {
             let held = metadata(&value, "finalizers")
                 .as_array()
                 .is_some_and(|list| !list.is_empty());
-            let result = if held || owns_content(resource) {
+            let grace = grace::of(resource, &value, options, query)?;
+            let result = if grace > 0 {
+                self.mark_graceful(resource, &current, value, grace).await
+            } else if held || owns_content(resource) {
                 self.mark(resource, &current, value).await
             } else {
                 self.remove(resource, &current, value).await
@@ -114,13 +118,34 @@ impl ApiServer {
         }
     }
 
+    async fn mark_graceful(
+        &self,
+        resource: &Resource,
+        current: &Arc<Object>,
+        mut value: Value,
+        grace: u64,
+    ) -> Result<Value, ApiError> {
+        if !grace::mark(&mut value, grace) {
+            return Ok(value);
+        }
+        let expect = Expect::Revision(current.revision);
+        let object = self
+            .commit(resource, current.key.clone(), expect, value, false)
+            .await?;
+        Ok(object.value())
+    }
+
     async fn mark(
         &self,
         resource: &Resource,
         current: &Arc<Object>,
         mut value: Value,
     ) -> Result<Value, ApiError> {
-        if !current.deleting {
+        // One that was ending gracefully has no more time now.
+        let graceful = metadata(&value, "deletionGracePeriodSeconds")
+            .as_u64()
+            .is_some_and(|grace| grace > 0);
+        if !current.deleting || graceful {
             set_metadata(&mut value, "deletionTimestamp", now().into());
             set_metadata(&mut value, "deletionGracePeriodSeconds", 0.into());
             if &*resource.storage == NAMESPACES {

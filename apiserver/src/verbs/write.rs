@@ -5,6 +5,8 @@ use rand::Rng as _;
 use serde_json::{Map, Value, json};
 
 use super::Change;
+use super::change::{changed, keep};
+use super::define::establish;
 use crate::request::{Query, ResourcePath};
 use crate::resource::{DEFINITIONS, Resource};
 use crate::server::ApiServer;
@@ -310,6 +312,7 @@ impl ApiServer {
             let expect = Expect::Revision(current.revision);
             if current.deleting
                 && no_finalizers
+                && metadata(&new, "deletionGracePeriodSeconds").as_u64().unwrap_or(0) == 0
                 && &*resource.storage != NAMESPACES
                 && &*resource.storage != DEFINITIONS
             {
@@ -359,99 +362,6 @@ impl ApiServer {
     }
 }
 
-/// The object after the change, and the version that it must be at now.
-fn changed(
-    resource: &Resource,
-    old: &Value,
-    change: &Change,
-    name: &str,
-) -> Result<(Value, Option<String>), ApiError> {
-    let version = |value: &Value| {
-        metadata(value, "resourceVersion")
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
-    let (new, must_be) = match change {
-        Change::Replace(new) => (new.clone(), version(new)),
-        Change::Merge(patch) => {
-            let mut new = old.clone();
-            json_patch::merge(&mut new, patch);
-            (new, version(patch))
-        }
-        Change::Strategic(patch) => {
-            let mut new = old.clone();
-            let schema = builtin::schema(&builtin::schema_name(resource));
-            crate::strategic::apply(&mut new, patch, schema).map_err(ApiError::bad_request)?;
-            (new, version(patch))
-        }
-        Change::Json(patch) => {
-            let mut new = old.clone();
-            json_patch::patch(&mut new, patch).map_err(|error| {
-                let message =
-                    format!("the server rejected our request due to an error in our request: {error}");
-                ApiError::new(422, "Invalid", message)
-            })?;
-            let must_be = version(&new).filter(|wanted| Some(wanted) != version(old).as_ref());
-            (new, must_be)
-        }
-    };
-    let found = metadata(&new, "name");
-    let found = found.as_str().unwrap_or_default();
-    if found != name && !(found.is_empty() && matches!(change, Change::Replace(_))) {
-        let message = format!("the name of the object ({found}) does not match the name on the URL ({name})");
-        return Err(ApiError::bad_request(message));
-    }
-    if let Change::Replace(new) = change
-        && let (Some(uid), Some(own)) = (metadata(new, "uid").as_str(), metadata(old, "uid").as_str())
-        && !uid.is_empty()
-        && uid != own
-    {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
-        return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
-    }
-    Ok((new, must_be))
-}
-
-/// Keeps what this way of writing may not change.
-fn keep(resource: &Resource, status: bool, old: &Value, new: &mut Value) -> Result<(), ApiError> {
-    let Some(fields) = new.as_object_mut() else {
-        return Err(ApiError::bad_request("not an object"));
-    };
-    if status {
-        let written = fields.remove("status");
-        let metadata = fields.remove("metadata");
-        *fields = old.as_object().cloned().unwrap_or_default();
-        fields.remove("status");
-        fields.extend(written.map(|status| ("status".to_owned(), status)));
-        // Labels and annotations of built-in kinds may come with the status: CNI plugins write theirs so.
-        if let Some(metadata) = metadata.filter(|_| !resource.is_custom()) {
-            fields.insert("metadata".to_owned(), metadata);
-        }
-    } else if resource.has_status {
-        fields.remove("status");
-        fields.extend(
-            old.get("status")
-                .map(|status| ("status".to_owned(), status.clone())),
-        );
-    }
-    let kept = [
-        "name",
-        "uid",
-        "creationTimestamp",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "resourceVersion",
-        "generateName",
-    ];
-    for key in kept {
-        set_metadata(new, key, metadata(old, key));
-    }
-    set_metadata(new, "selfLink", Value::Null);
-    Ok(())
-}
-
 fn generate_name(value: &mut Value) {
     let name = metadata(value, "name");
     let prefix = metadata(value, "generateName");
@@ -466,74 +376,4 @@ fn generate_name(value: &mut Value) {
         let prefix: String = prefix.chars().take(58).collect();
         set_metadata(value, "name", format!("{prefix}{suffix}").into());
     }
-}
-
-/// Checks a definition and says that it is served.
-fn establish(value: &mut Value) -> Result<(), ApiError> {
-    let text = |pointer: &str| {
-        value
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let (group, plural, kind) = (
-        text("/spec/group"),
-        text("/spec/names/plural"),
-        text("/spec/names/kind"),
-    );
-    let (name, scope) = (text("/metadata/name"), text("/spec/scope"));
-    let mut errors = Vec::new();
-    for (path, found) in [
-        ("spec.group", &group),
-        ("spec.names.plural", &plural),
-        ("spec.names.kind", &kind),
-    ] {
-        if found.is_empty() {
-            errors.push(FieldError::required(path, ""));
-        }
-    }
-    if name != format!("{plural}.{group}") {
-        errors.push(FieldError::invalid(
-            "metadata.name",
-            &name.as_str().into(),
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
-    }
-    if !matches!(scope.as_str(), "Namespaced" | "Cluster") {
-        let supported = ["Cluster".to_owned(), "Namespaced".to_owned()];
-        errors.push(FieldError::not_supported("spec.scope", &scope.into(), &supported));
-    }
-    let versions = value
-        .pointer("/spec/versions")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let stored: Vec<Value> = versions
-        .iter()
-        .filter(|v| v["storage"] == true)
-        .map(|v| v["name"].clone())
-        .collect();
-    if stored.len() != 1 {
-        let detail = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid(
-            "spec.versions",
-            &Value::Array(versions),
-            detail,
-        ));
-    }
-    if !errors.is_empty() {
-        return Err(ApiError::invalid(
-            "apiextensions.k8s.io",
-            "CustomResourceDefinition",
-            &name,
-            &errors,
-        ));
-    }
-    let names = value.pointer("/spec/names").cloned().unwrap_or_default();
-    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()});
-    value["status"] = json!({"acceptedNames": names, "storedVersions": stored, "conditions": [
-        condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-        condition("Established", "InitialNamesAccepted", "the initial names have been accepted")]});
-    Ok(())
 }

@@ -1,0 +1,102 @@
+//! What an object is after a change, and what no change may touch.
+
+use serde_json::Value;
+
+use super::Change;
+use super::write::{metadata, set_metadata};
+use crate::builtin;
+use crate::resource::Resource;
+use crate::status::ApiError;
+
+/// The object after the change, and the version that it must be at now.
+pub(super) fn changed(
+    resource: &Resource,
+    old: &Value,
+    change: &Change,
+    name: &str,
+) -> Result<(Value, Option<String>), ApiError> {
+    let version = |value: &Value| {
+        metadata(value, "resourceVersion")
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    let (new, must_be) = match change {
+        Change::Replace(new) => (new.clone(), version(new)),
+        Change::Merge(patch) => {
+            let mut new = old.clone();
+            json_patch::merge(&mut new, patch);
+            (new, version(patch))
+        }
+        Change::Strategic(patch) => {
+            let mut new = old.clone();
+            let schema = builtin::schema(&builtin::schema_name(resource));
+            crate::strategic::apply(&mut new, patch, schema).map_err(ApiError::bad_request)?;
+            (new, version(patch))
+        }
+        Change::Json(patch) => {
+            let mut new = old.clone();
+            json_patch::patch(&mut new, patch).map_err(|error| {
+                let message =
+                    format!("the server rejected our request due to an error in our request: {error}");
+                ApiError::new(422, "Invalid", message)
+            })?;
+            let must_be = version(&new).filter(|wanted| Some(wanted) != version(old).as_ref());
+            (new, must_be)
+        }
+    };
+    let found = metadata(&new, "name");
+    let found = found.as_str().unwrap_or_default();
+    if found != name && !(found.is_empty() && matches!(change, Change::Replace(_))) {
+        let message = format!("the name of the object ({found}) does not match the name on the URL ({name})");
+        return Err(ApiError::bad_request(message));
+    }
+    if let Change::Replace(new) = change
+        && let (Some(uid), Some(own)) = (metadata(new, "uid").as_str(), metadata(old, "uid").as_str())
+        && !uid.is_empty()
+        && uid != own
+    {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
+        return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+    }
+    Ok((new, must_be))
+}
+
+/// Keeps what this way of writing may not change.
+pub(super) fn keep(resource: &Resource, status: bool, old: &Value, new: &mut Value) -> Result<(), ApiError> {
+    let Some(fields) = new.as_object_mut() else {
+        return Err(ApiError::bad_request("not an object"));
+    };
+    if status {
+        let written = fields.remove("status");
+        let metadata = fields.remove("metadata");
+        *fields = old.as_object().cloned().unwrap_or_default();
+        fields.remove("status");
+        fields.extend(written.map(|status| ("status".to_owned(), status)));
+        // Labels and annotations of built-in kinds may come with the status: CNI plugins write theirs so.
+        if let Some(metadata) = metadata.filter(|_| !resource.is_custom()) {
+            fields.insert("metadata".to_owned(), metadata);
+        }
+    } else if resource.has_status {
+        fields.remove("status");
+        fields.extend(
+            old.get("status")
+                .map(|status| ("status".to_owned(), status.clone())),
+        );
+    }
+    let kept = [
+        "name",
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "resourceVersion",
+        "generateName",
+    ];
+    for key in kept {
+        set_metadata(new, key, metadata(old, key));
+    }
+    set_metadata(new, "selfLink", Value::Null);
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Definitions of custom resources: checked and established when they are created.
+
+use serde_json::{Value, json};
+
+use super::write::now;
+use crate::status::{ApiError, FieldError};
+
+/// Checks a definition and says that it is served.
+pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
+    let text = |pointer: &str| {
+        value
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (group, plural, kind) = (
+        text("/spec/group"),
+        text("/spec/names/plural"),
+        text("/spec/names/kind"),
+    );
+    let (name, scope) = (text("/metadata/name"), text("/spec/scope"));
+    let mut errors = Vec::new();
+    for (path, found) in [
+        ("spec.group", &group),
+        ("spec.names.plural", &plural),
+        ("spec.names.kind", &kind),
+    ] {
+        if found.is_empty() {
+            errors.push(FieldError::required(path, ""));
+        }
+    }
+    if name != format!("{plural}.{group}") {
+        errors.push(FieldError::invalid(
+            "metadata.name",
+            &name.as_str().into(),
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
+    }
+    if !matches!(scope.as_str(), "Namespaced" | "Cluster") {
+        let supported = ["Cluster".to_owned(), "Namespaced".to_owned()];
+        errors.push(FieldError::not_supported("spec.scope", &scope.into(), &supported));
+    }
+    let versions = value
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let stored: Vec<Value> = versions
+        .iter()
+        .filter(|v| v["storage"] == true)
+        .map(|v| v["name"].clone())
+        .collect();
+    if stored.len() != 1 {
+        let detail = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            &Value::Array(versions),
+            detail,
+        ));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            &name,
+            &errors,
+        ));
+    }
+    let names = value.pointer("/spec/names").cloned().unwrap_or_default();
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()});
+    value["status"] = json!({"acceptedNames": names, "storedVersions": stored, "conditions": [
+        condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+        condition("Established", "InitialNamesAccepted", "the initial names have been accepted")]});
+    Ok(())
+}
