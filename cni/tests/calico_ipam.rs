@@ -411,3 +411,39 @@ async fn an_add_makes_a_known_number_of_requests() {
     assert!(counts[0].len() <= 20, "{:#?}", counts[0]);
     assert_eq!(counts[1].len(), 15, "{:#?}", counts[1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_add_is_cleaned_by_del_or_finished_by_another_add() {
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let conf = conf(&node);
+    for (method, path, after_effect) in [
+        (Method::GET, "/pods/web-0", false),
+        (Method::PATCH, "/pods/web-0/status", false),
+        (Method::PATCH, "/pods/web-0/status", true),
+    ] {
+        for finish in [false, true] {
+            let container = Container::new("c1");
+            let fault = Fault {
+                method: method.clone(),
+                path,
+                code: support::HANG,
+                times: 1,
+                after_effect,
+            };
+            node.fault(fault);
+            node.kill_add(&container, "web-0", &conf).await;
+            node.clear_faults();
+            if finish {
+                address(&call(&node, "ADD", &container, "web-0", &conf).await);
+                assert_eq!(allocated(&node).await, 1, "{path}");
+                assert_eq!(node.pod_devices().await.len(), 1, "{path}");
+            }
+            assert!(
+                call(&node, "DEL", &container, "web-0", &conf).await.success,
+                "{path}"
+            );
+            is_clean(&node).await;
+        }
+    }
+}

@@ -34,9 +34,13 @@ pub struct Fault {
     pub after_effect: bool,
 }
 
+/// A code that means: never answer.
+pub const HANG: u16 = 0;
+
 #[derive(Default)]
 struct Traffic {
     requests: Vec<String>,
+    hanging: usize,
     faults: Vec<Fault>,
 }
 
@@ -290,6 +294,35 @@ esac
         }
     }
 
+    /// Runs ADD of `calico` until a request hangs, and kills it there.
+    pub async fn kill_add(&self, container: &Container, pod: &str, conf: &Value) {
+        let before = self.traffic.lock().unwrap().hanging;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calico"));
+        command.env_clear().env("PATH", std::env::var("PATH").unwrap());
+        command.envs(self.env("ADD", container, Some(pod)));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = self.netns.spawn(&mut command).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(conf.to_string().as_bytes())
+            .unwrap();
+        let hangs = || self.traffic.lock().unwrap().hanging > before;
+        for _ in 0..1000 {
+            if hangs() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(hangs(), "the request was never made");
+    }
+
     pub async fn calico(
         &self,
         command: &str,
@@ -376,6 +409,10 @@ async fn answer(
     };
     if fault.after_effect {
         server.service().call(request).await?;
+    }
+    if fault.code == HANG {
+        traffic.lock().unwrap().hanging += 1;
+        std::future::pending::<()>().await;
     }
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fault.code,
