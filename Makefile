@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds test-unit test-netns bench clean
+.PHONY: check fmt crds test-unit test-netns clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -39,9 +39,6 @@ test-unit: ## what needs neither root nor network
 
 test-netns: build ## what needs root and network namespaces
 	@scripts/test.sh netns
-
-bench: build ## ratios against named peers on this machine
-	@scripts/bench.sh
 
 clean: ## remove build output
 	$(CARGO) clean

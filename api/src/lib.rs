@@ -14,5 +14,6 @@ pub mod policy_selector;
 pub mod routing;
 pub mod selector;
 pub mod v3;
+pub mod validate;
 pub mod virtual_;
 pub mod yaml;

@@ -351,6 +351,8 @@ impl Serialize for Port {
 impl<'de> Deserialize<'de> for Port {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = match deserializer.deserialize_any(IntOrText)? {
+            // A negative number would read as a name, which may have dashes.
+            IntOrTextValue::Int(number) if number < 0 => return Ok(Self::Invalid(number.to_string())),
             IntOrTextValue::Int(number) => number.to_string(),
             IntOrTextValue::Text(text) => text,
         };

@@ -1,0 +1,203 @@
+//! What is wrong with an object of `projectcalico.org/v3` beyond its types: values, and fields that exclude each other.
+//!
+//! Pure: an object in, findings out, each with path, value, problem and remedy, so that a file is judged before it is
+//! sent and the embedded server refuses what Calico's validation refuses. Unknown fields, types and enumerations are
+//! the schema's business. Source: the validation tables of Calico's v3 resources.
+
+mod bgp;
+mod names;
+mod networking;
+mod policy;
+mod value;
+
+use std::fmt;
+
+use kube_core::Resource;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::v3;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Path of the field, as `spec.ingress[0].source.nets[1]`.
+    pub field: String,
+    /// The value, as JSON.
+    pub value: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What would be right.
+    pub remedy: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} {}; {}",
+            self.field, self.value, self.problem, self.remedy
+        )
+    }
+}
+
+/// Everything that is wrong with an object; empty for kinds that are not known here.
+#[must_use]
+pub fn object(object: &Value) -> Vec<FieldError> {
+    let mut findings = Findings::default();
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let name = object
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    names::check(&mut findings, kind, name);
+    match kind {
+        "NetworkPolicy" => with(&mut findings, object, |f, p: &v3::NetworkPolicy| {
+            policy::network_policy(f, &p.spec)
+        }),
+        "GlobalNetworkPolicy" => {
+            with(&mut findings, object, |f, p: &v3::GlobalNetworkPolicy| {
+                policy::global_network_policy(f, &p.spec)
+            });
+        }
+        "Tier" => with(&mut findings, object, |f, t: &v3::Tier| policy::tier(f, &t.spec)),
+        "NetworkSet" => with(&mut findings, object, |f, s: &v3::NetworkSet| {
+            networking::sets(f, &s.spec.nets, s.meta().labels.as_ref());
+        }),
+        "GlobalNetworkSet" => with(&mut findings, object, |f, s: &v3::GlobalNetworkSet| {
+            networking::sets(f, &s.spec.nets, s.meta().labels.as_ref());
+        }),
+        "HostEndpoint" => with(&mut findings, object, |f, h: &v3::HostEndpoint| {
+            networking::host_endpoint(f, &h.spec)
+        }),
+        "IPPool" => with(&mut findings, object, |f, p: &v3::IPPool| {
+            networking::pool(f, &p.spec)
+        }),
+        "IPReservation" => {
+            with(&mut findings, object, |f, r: &v3::IPReservation| {
+                networking::reservation(f, &r.spec)
+            });
+        }
+        "FelixConfiguration" => {
+            with(&mut findings, object, |f, c: &v3::FelixConfiguration| {
+                networking::felix(f, &c.spec)
+            });
+        }
+        "BGPPeer" => with(&mut findings, object, |f, p: &v3::BGPPeer| bgp::peer(f, &p.spec)),
+        "BGPConfiguration" => {
+            with(&mut findings, object, |f, c: &v3::BGPConfiguration| {
+                bgp::configuration(f, name, &c.spec)
+            });
+        }
+        "BGPFilter" => with(&mut findings, object, |f, b: &v3::BGPFilter| {
+            bgp::filter(f, &b.spec)
+        }),
+        _ => {}
+    }
+    findings.list
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Findings {
+    list: Vec<FieldError>,
+}
+
+impl Findings {
+    /// Notes a finding.
+    fn add(&mut self, field: impl Into<String>, value: impl fmt::Debug, problem: &str, remedy: &str) {
+        self.list.push(FieldError {
+            field: field.into(),
+            value: format!("{value:?}"),
+            problem: problem.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    }
+}
+
+fn with<K: DeserializeOwned>(findings: &mut Findings, object: &Value, check: impl FnOnce(&mut Findings, &K)) {
+    match serde_json::from_value::<K>(object.clone()) {
+        Ok(typed) => check(findings, &typed),
+        Err(error) => findings.add(
+            "spec",
+            error.to_string(),
+            "cannot be read",
+            "correct the field that it names",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(kind: &str, spec: &Value) -> Vec<String> {
+        object(&json!({"kind": kind, "metadata": {"name": "t"}, "spec": spec}))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_finding_names_field_value_and_remedy() {
+        assert_eq!(
+            found("IPPool", &json!({"cidr": "10.0.0.1/16"})),
+            ["spec.cidr: \"10.0.0.1/16\" has host bits set; write 10.0.0.0/16"]
+        );
+        assert_eq!(
+            found(
+                "GlobalNetworkPolicy",
+                &json!({"ingress": [{"action": "Allow", "source": {"nets": ["10.0.0.0/33"]}}]})
+            ),
+            [
+                "spec.ingress[0].source.nets[0]: \"10.0.0.0/33\" is not a CIDR; write one as 10.0.0.0/8 or fd00::/8"
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_that_exclude_each_other_are_named() {
+        for (kind, spec, field) in [
+            (
+                "IPPool",
+                json!({"cidr": "10.0.0.0/16", "blockSize": 33}),
+                "spec.blockSize",
+            ),
+            (
+                "IPPool",
+                json!({"cidr": "10.0.0.0/28", "blockSize": 26}),
+                "spec.cidr",
+            ),
+            (
+                "IPPool",
+                json!({"cidr": "fd00::/64", "ipipMode": "Always"}),
+                "spec.ipipMode",
+            ),
+            (
+                "IPPool",
+                json!({"cidr": "10.0.0.0/16", "ipipMode": "Always", "vxlanMode": "Always"}),
+                "spec.ipipMode",
+            ),
+            ("IPPool", json!({"cidr": "169.254.0.0/24"}), "spec.cidr"),
+            (
+                "BGPPeer",
+                json!({"node": "a", "nodeSelector": "all()", "peerIP": "10.0.0.1", "asNumber": 1}),
+                "spec.node",
+            ),
+            ("BGPPeer", json!({"peerIP": "10.0.0.1"}), "spec.asNumber"),
+            (
+                "BGPPeer",
+                json!({"peerIP": "nowhere", "asNumber": 1}),
+                "spec.peerIP",
+            ),
+            ("HostEndpoint", json!({"node": "n"}), "spec.interfaceName"),
+        ] {
+            let findings = object(&json!({"kind": kind, "metadata": {"name": "t"}, "spec": spec}));
+            assert!(
+                findings.iter().any(|finding| finding.field == field),
+                "{kind} {spec}: {findings:?}"
+            );
+        }
+    }
+}
