@@ -231,6 +231,21 @@ pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<Fiel
     if resource.group.is_empty() && resource.kind == "Pod" {
         containers(value, errors);
     }
+    if resource.group == caracal_api::v3::GROUP {
+        calico_values(value, errors);
+    }
+}
+
+/// What Calico's validation refuses beyond the schema.
+fn calico_values(value: &Value, errors: &mut Vec<FieldError>) {
+    for finding in caracal_api::validate::object(value) {
+        if errors.iter().any(|known| known.field == finding.field) {
+            continue;
+        }
+        let shown = serde_json::from_str(&finding.value).unwrap_or(Value::String(finding.value));
+        let detail = format!("{}; {}", finding.problem, finding.remedy);
+        errors.push(FieldError::invalid(&finding.field, &shown, detail));
+    }
 }
 
 fn containers(value: &Value, errors: &mut Vec<FieldError>) {
