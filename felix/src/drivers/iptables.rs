@@ -23,6 +23,8 @@ pub type Hashes = Vec<Option<String>>;
 pub struct Present {
     /// Chains with the hashes of their rules.
     pub chains: BTreeMap<String, Hashes>,
+    /// Our rules in chains of the kernel, as text.
+    pub insertions: BTreeMap<String, Vec<String>>,
 }
 
 /// A table as it is wanted.
@@ -90,7 +92,15 @@ pub fn parse(output: &str, table: &str) -> Result<Present, ParseError> {
                 .chains
                 .get_mut(chain)
                 .ok_or(ParseError::Line(number + 1))?;
-            rules.push(hash_of(rest));
+            let hash = hash_of(rest);
+            if hash.is_some() && !is_ours(chain) {
+                present
+                    .insertions
+                    .entry(chain.to_owned())
+                    .or_default()
+                    .push(rest.to_owned());
+            }
+            rules.push(hash);
         } else if !line.trim().is_empty() {
             return Err(ParseError::Line(number + 1));
         }
@@ -151,12 +161,9 @@ pub fn plan(table: &str, present: &Present, wanted: &Wanted, delete: bool) -> Op
     let names = present.chains.keys().chain(wanted.kernel_chains.keys());
     for name in names.filter(|name| !is_ours(name)).collect::<BTreeSet<_>>() {
         let wanted = wanted.kernel_chains.get(name).unwrap_or(&none);
-        kernel_chain(
-            &mut changes,
-            name,
-            present.chains.get(name).unwrap_or(&empty),
-            wanted,
-        );
+        let hashes = present.chains.get(name).unwrap_or(&empty);
+        let own = present.insertions.get(name).map(Vec::as_slice);
+        kernel_chain(&mut changes, name, hashes, own.unwrap_or_default(), wanted);
     }
     for name in &left_over {
         line(&mut changes, format_args!("-X {name}"));
@@ -188,11 +195,11 @@ fn own_chain(text: &mut String, name: &str, present: &Hashes, wanted: &[Rendered
 }
 
 /// Leaves a chain alone when our rules are where they belong; otherwise takes all of ours out and puts them back.
-fn kernel_chain(text: &mut String, name: &str, present: &Hashes, wanted: &Insertions) {
+/// They go by their text: by number, a rule that somebody inserted meanwhile could be hit.
+fn kernel_chain(text: &mut String, name: &str, present: &Hashes, own: &[String], wanted: &Insertions) {
     let hashes =
         |rules: &[RenderedRule]| -> Vec<String> { rules.iter().map(|rule| rule.hash.clone()).collect() };
     let (first, last) = (hashes(&wanted.first), hashes(&wanted.last));
-    let own = present.iter().flatten().count();
     let begins = present
         .iter()
         .map(Option::as_ref)
@@ -204,16 +211,11 @@ fn kernel_chain(text: &mut String, name: &str, present: &Hashes, wanted: &Insert
         .skip(tail)
         .map(Option::as_ref)
         .eq(last.iter().map(Some));
-    if own == first.len() + last.len() && begins && ends {
+    if own.len() == first.len() + last.len() && begins && ends {
         return;
     }
-    for (index, _) in present
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, hash)| hash.is_some())
-    {
-        line(text, format_args!("-D {name} {}", index + 1));
+    for rule in own {
+        line(text, format_args!("-D {name} {rule}"));
     }
     for rule in wanted.first.iter().rev() {
         line(text, format_args!("-I {name} 1 {}", rule.text));
@@ -283,10 +285,13 @@ mod tests {
         );
         let text = plan("filter", &listing(&moved), &wanted(), true).unwrap();
         assert!(
-            text.contains("-D FORWARD 3\n-D FORWARD 2\n-I FORWARD 1 "),
+            text.contains(
+                "-D FORWARD -m comment --comment \"cali:f\" -j ACCEPT\n\
+                 -D FORWARD -m comment --comment \"cali:l\" -j ACCEPT\n-I FORWARD 1 "
+            ),
             "{text}"
         );
-        assert!(!text.contains("-D FORWARD 1\n"), "{text}");
+        assert!(!text.contains("FOREIGN"), "{text}");
     }
 
     #[test]

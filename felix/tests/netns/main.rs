@@ -7,5 +7,6 @@
     reason = "a test"
 )]
 
+mod agent;
 mod dataplane;
 mod machine;

@@ -1,0 +1,234 @@
+//! The whole agent against the embedded API server: objects in, packets out, and everything that disturbs it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use caracal_apiserver::ApiServer;
+use caracal_datastore::{Client, Object, Preconditions};
+use caracal_felix::agent::{Agent, Settings};
+use caracal_felix::exec::SystemRunner;
+use caracal_felix::metrics::Metrics;
+use k8s_openapi::api::core::v1::{Namespace, Pod as PodObject};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::machine::{Pod, Server, connects, in_node, plug, text};
+
+/// What a check each second finds must be right within this time; the machine may be busy.
+const HEALS_WITHIN: Duration = Duration::from_secs(5);
+/// What the kernel notifies of is put right sooner.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
+
+struct Cluster {
+    // Its tasks serve the client.
+    _server: ApiServer,
+    client: Client,
+    status: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let server = ApiServer::in_memory();
+        let client = Client::from_service(server.service(), "default");
+        let cluster = Self {
+            _server: server,
+            client,
+            status: tempfile::tempdir().unwrap(),
+        };
+        let namespace = json!({"metadata": {"name": "shop"}});
+        cluster.create::<Namespace>(namespace).await;
+        cluster
+    }
+
+    async fn create<K: Object>(&self, value: serde_json::Value) -> K {
+        let object: K = serde_json::from_value(value).unwrap();
+        self.client.create(&object).await.unwrap()
+    }
+
+    async fn pod(&self, name: &str, address: &str) {
+        let mut pod: PodObject = self
+            .create(json!({
+                "metadata": {"name": name, "namespace": "shop", "labels": {"app": name}},
+                "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "none"}]},
+            }))
+            .await;
+        let status = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
+        pod.status = Some(serde_json::from_value(status).unwrap());
+        self.client.update_status(&pod).await.unwrap();
+    }
+
+    async fn agent(&self) -> Agent<SystemRunner> {
+        let prefix = self.status.path().to_str().unwrap().to_owned();
+        let settings = Settings {
+            node: "node-1".to_owned(),
+            parameters: vec![BTreeMap::from([("EndpointStatusPathPrefix".to_owned(), prefix)])],
+        };
+        Agent::new(SystemRunner, &self.client, settings).await.unwrap()
+    }
+}
+
+/// Runs an agent beside a test, and ends it as a signal would.
+async fn beside<F: Future<Output = ()>>(agent: Agent<SystemRunner>, test: F) {
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let test = async {
+        test.await;
+        end.send(()).unwrap();
+    };
+    let run = agent.run(async { ended.await.unwrap() });
+    let (run, ()) = tokio::join!(run, test);
+    run.unwrap();
+}
+
+/// Waits until something holds while the agent works, and says how long it took.
+async fn eventually(what: &str, limit: Duration, mut test: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !test() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    started.elapsed()
+}
+
+fn has_route(pod: &Pod) -> bool {
+    let route = format!("{} dev {} proto 80", pod.address, pod.interface);
+    text("ip route").contains(&route)
+}
+
+fn rules() -> String {
+    text("iptables-save | grep -v '^#' | sed 's/\\[[0-9]*:[0-9]*\\]//'")
+}
+
+async fn quiet(metrics: &Metrics) {
+    let mut last = u64::MAX;
+    let limit = Instant::now() + Duration::from_secs(30);
+    while last != metrics.save_calls.get() {
+        assert!(Instant::now() < limit, "the agent does not come to rest");
+        last = metrics.save_calls.get();
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+    }
+}
+
+/// Asks the probe. Not by a program: the agent answers on this very thread.
+async fn readiness() -> String {
+    let mut stream = tokio::net::TcpStream::connect("127.0.0.1:9099").await.unwrap();
+    let request = b"GET /readiness HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[test]
+fn objects_become_packets_and_what_breaks_heals() {
+    in_node(|| async {
+        let cluster = Cluster::new().await;
+        let agent = cluster.agent().await;
+        let metrics = agent.metrics();
+        let web = plug("shop", "web", "10.65.0.2").await;
+        let client = plug("shop", "client", "10.65.0.3").await;
+        let _listening = Server::start(&web, 80);
+        beside(agent, async {
+            cluster.pod("web", "10.65.0.2").await;
+            cluster.pod("client", "10.65.0.3").await;
+            eventually("routes of the pods", HEALS_WITHIN, || {
+                has_route(&web) && has_route(&client)
+            })
+            .await;
+            assert!(connects(&client, &web, 80), "{}", rules());
+
+            // The object first, the interface later: the kernel's notification is enough.
+            cluster.pod("late", "10.65.0.4").await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let late = plug("shop", "late", "10.65.0.4").await;
+            eventually("the late pod's route", NOTICED_WITHIN, || has_route(&late)).await;
+            let path = format!("/proc/sys/net/ipv4/conf/{}/proxy_arp", late.interface);
+            assert_eq!(text(&format!("cat {path}")).trim(), "1");
+            let status = cluster.status.path().join("endpoint-status/k8s shop%2Flate eth0");
+            eventually("the late pod's status", NOTICED_WITHIN, || status.exists()).await;
+
+            let policy = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
+                "podSelector": {"matchLabels": {"app": "web"}},
+                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]}});
+            cluster.create::<NetworkPolicy>(policy).await;
+            eventually("the policy", HEALS_WITHIN, || !connects(&late, &web, 80)).await;
+            assert!(connects(&client, &web, 80), "{}", rules());
+
+            quiet(&metrics).await;
+            let right = rules();
+            text("iptables -F cali-FORWARD; iptables -F FORWARD");
+            eventually("flushed chains", HEALS_WITHIN, || rules() == right).await;
+            let set = text("ipset list -n | grep cali40s").trim().to_owned();
+            text(&format!("ipset flush {set}"));
+            let members = format!("ipset list {set}");
+            eventually("a flushed set", HEALS_WITHIN, || {
+                text(&members).contains("10.65.0.3")
+            })
+            .await;
+            text(&format!("echo 0 > {path}"));
+            eventually("a parameter", HEALS_WITHIN, || {
+                text(&format!("cat {path}")).trim() == "1"
+            })
+            .await;
+            text("ip route del 10.65.0.2");
+            eventually("a deleted route", NOTICED_WITHIN, || has_route(&web)).await;
+            assert!(connects(&client, &web, 80) && !connects(&late, &web, 80));
+
+            // A pod that goes: its address is no longer a member.
+            let gone = cluster
+                .client
+                .delete::<PodObject>(Some("shop"), "late", Preconditions::default());
+            assert!(gone.await.unwrap());
+            eventually("the route of a pod that is gone", NOTICED_WITHIN, || {
+                !has_route(&late)
+            })
+            .await;
+            assert!(!status.exists());
+            assert!(readiness().await.starts_with("HTTP/1.1 200"));
+        })
+        .await;
+
+        // Ended: everything stays as it is. Started again: nothing needs to be written.
+        assert!(connects(&client, &web, 80));
+        let right = rules();
+        let agent = cluster.agent().await;
+        let metrics = agent.metrics();
+        beside(agent, async {
+            eventually("the second start", HEALS_WITHIN, || {
+                metrics.initial_resync_time.get() > 0.0
+            })
+            .await;
+            quiet(&metrics).await;
+        })
+        .await;
+        assert_eq!(rules(), right);
+        assert_eq!(
+            (
+                metrics.restore_calls.get(),
+                metrics.route_changes.get(),
+                metrics.ipset_lines.get()
+            ),
+            (0, 0, 0)
+        );
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_is_refused_before_anything_is_changed() {
+    in_node(|| async {
+        let cluster = Cluster::new().await;
+        let _taken = std::net::TcpListener::bind("127.0.0.1:9099").unwrap();
+        let settings = Settings {
+            node: "node-1".to_owned(),
+            ..Settings::default()
+        };
+        let refused = Agent::new(SystemRunner, &cluster.client, settings).await;
+        let message = refused.err().unwrap().to_string();
+        assert!(
+            message.contains("127.0.0.1:9099") && !message.contains('\n'),
+            "{message}"
+        );
+        assert_eq!(rules(), "");
+    });
+}
