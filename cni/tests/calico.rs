@@ -411,3 +411,40 @@ async fn the_version_is_answered_and_a_closed_datastore_refuses() {
     }
     assert_eq!(node.pod_devices().await.len(), 1, "a refused DEL touches nothing");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn del_without_a_datastore_takes_the_interface_and_keeps_the_address_for_the_next_del() {
+    let node = Node::start().await;
+    let container = Container::new("c1");
+    added(&node, &container, "web-0").await;
+    let mut away = node.fake_conf();
+    away["kubernetes"] = json!({"k8s_api_root": "http://127.0.0.1:1"});
+    let outcome = node.calico("DEL", &container, Some("web-0"), &away).await;
+    assert_eq!(outcome.document["code"], 11, "{outcome:?}");
+    assert_eq!(node.pod_devices().await, Vec::<String>::new());
+    assert_eq!(node.fake_addresses(), 1, "the Pod still names the address");
+    let outcome = node
+        .calico("DEL", &container, Some("web-0"), &node.fake_conf())
+        .await;
+    assert!(outcome.success, "{outcome:?}");
+    is_clean(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn add_waits_for_felix_but_not_for_ever() {
+    let node = Node::start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let container = Container::new("c1");
+    let mut conf = node.fake_conf();
+    conf["policy_setup_timeout_seconds"] = json!(2);
+    conf["endpoint_status_dir"] = json!(node.folder.path());
+    let start = std::time::Instant::now();
+    let outcome = node.calico("ADD", &container, Some("web-0"), &conf).await;
+    assert!(outcome.success, "{outcome:?}");
+    assert!(start.elapsed() >= std::time::Duration::from_secs(2));
+    assert!(outcome.stderr.contains("felix has not programmed"), "{outcome:?}");
+    std::fs::write(node.path("k8s default%2Fweb-0 eth0"), "{}").unwrap();
+    conf["policy_setup_timeout_seconds"] = json!(600);
+    let outcome = node.calico("ADD", &container, Some("web-0"), &conf).await;
+    assert!(outcome.success, "{outcome:?}");
+}

@@ -39,15 +39,21 @@ pub(super) async fn add(plugin: &Calico, call: &Call) -> Result<AddResult> {
     let mut rollback = Rollback::default();
     match work(plugin, &job, &mut rollback).await {
         Ok(result) => {
-            let (workload, orchestrator) = match &job.endpoint.pod {
-                Some((namespace, name)) => (format!("{namespace}/{name}"), meta::ORCHESTRATOR_K8S),
-                None => (call.container_id.clone(), "cni"),
-            };
-            gates::wait_for_felix(&call.conf, &workload, orchestrator, &call.ifname).await;
+            wait_for_policy(&job).await;
             Ok(result)
         }
         Err(error) => Err(rollback.run(error).await),
     }
+}
+
+/// felix derives a pod's endpoint from the Pod, where the interface is always called eth0.
+async fn wait_for_policy(job: &Job<'_>) {
+    let call = job.call;
+    let (workload, orchestrator, endpoint) = match &job.endpoint.pod {
+        Some((namespace, name)) => (format!("{namespace}/{name}"), meta::ORCHESTRATOR_K8S, "eth0"),
+        None => (call.container_id.clone(), "cni", call.ifname.as_str()),
+    };
+    gates::wait_for_felix(&call.conf, &workload, orchestrator, endpoint).await;
 }
 
 async fn prepare(call: &Call) -> Result<Job<'_>> {
