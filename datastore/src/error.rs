@@ -209,6 +209,18 @@ impl Error {
         self.status().is_some_and(|status| status.code == 410)
     }
 
+    /// The server has not come to the version asked for: its data was lost or restored, or this server lags behind.
+    pub(crate) fn is_version_ahead(&self) -> bool {
+        const TEXT: &str = "Too large resource version";
+        self.status().is_some_and(|status| {
+            let named = status.details.as_ref().is_some_and(|details| {
+                let mut causes = details.causes.iter();
+                causes.any(|cause| cause.reason == "ResourceVersionTooLarge")
+            });
+            status.code == 504 && (named || status.message.contains(TEXT))
+        })
+    }
+
     /// The same request may succeed later. It may also have had its effect, unless the answer was 429.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -321,6 +333,8 @@ mod tests {
         }
         assert!(refused(403, "Forbidden", "").is_forbidden());
         assert!(refused(410, "Expired", "").is_gone());
+        let ahead = refused(504, "Timeout", "Too large resource version: 9, current: 5");
+        assert!(ahead.is_version_ahead() && !refused(504, "Timeout", "").is_version_ahead());
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<K: Object> Watcher<K> {
         };
         self.state = match version {
             // The connection or the server failed: nothing says that the version is no longer good.
-            Some(version) if error.is_transient() => State::Idle { version },
+            Some(version) if error.is_transient() && !error.is_version_ahead() => State::Idle { version },
             _ => State::Listing { continue_token: None },
         };
         // That a version became too old is everyday life; a list follows.
