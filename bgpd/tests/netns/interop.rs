@@ -71,6 +71,63 @@ fn a_killed_speaker_loses_no_route_anywhere() {
 }
 
 #[test]
+fn a_killed_speaker_loses_no_ping() {
+    let lab = Lab::new();
+    // Hosts on both sides, behind what BGP announces.
+    ip(&lab.tor, "address add 10.200.1.1/32 dev lo");
+    ip(&lab.node, "address add 10.65.0.5/32 dev lo");
+    let (bird, speaker) = pair(&lab, &["10.200.1.0/26"]);
+    eventually("both sides have the routes", 5, || {
+        bird.has("10.65.0.0/26") && lab.routes().contains(REMOTE)
+    });
+    eventually("the router's kernel has it", 5, || {
+        ip(&lab.tor, "route show").contains("10.65.0.0/26")
+    });
+    let mut ping = std::process::Command::new("ping");
+    ping.args(["-q", "-i", "0.01", "-c", "500", "-I", "10.200.1.1", "10.65.0.5"]);
+    std::thread::scope(|scope| {
+        let pinging = scope.spawn(|| lab.tor.output(&mut ping).unwrap());
+        std::thread::sleep(Duration::from_millis(500));
+        speaker.process.kill();
+        std::thread::sleep(Duration::from_millis(500));
+        let again = Speaker::start_again(&lab);
+        eventually("the session is up again", 20, || again.is_up() && bird.is_up());
+        let text = String::from_utf8(pinging.join().unwrap().stdout).unwrap();
+        assert!(
+            text.contains("500 packets transmitted, 500 received, 0% packet loss"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn two_speakers_of_one_as_exchange_both_families() {
+    let lab = Lab::new();
+    for (ns, own, other, block) in [(&lab.node, 1, 2, "a"), (&lab.tor, 2, 1, "b")] {
+        ip(ns, &format!("address add fd00:99::{own}/64 dev eth0 nodad"));
+        let text = format!(
+            "localAs: 65000\nrouterId: 10.99.0.{own}\nlisten: [{{address: 0.0.0.0}}, {{address: \"::\"}}]\n\
+             trackNextHops: true\npeers:\n\
+             - {{name: four, address: 10.99.0.{other}, remoteAs: 65000, timers: {{connectRetrySeconds: 1}}}}\n\
+             - {{name: six, address: \"fd00:99::{other}\", remoteAs: 65000, families: [ipv6], timers: \
+             {{connectRetrySeconds: 1}}}}\nroutes:\n- {{prefix: 10.65.{own}.0/26, blackhole: true}}\n\
+             - {{prefix: \"fd00:65:{block}::/122\", blackhole: true}}\n"
+        );
+        std::fs::write(lab.path(&format!("{block}.yaml")), text).unwrap();
+    }
+    let _a = Speaker::start_on(&lab, &lab.node, "a");
+    let _b = Speaker::start_on(&lab, &lab.tor, "b");
+    eventually("both have both routes", 15, || {
+        lab.routes()
+            .contains("10.65.2.0/26 via 10.99.0.2 dev eth0 proto bird")
+            && ip(&lab.node, "-6 route show").contains("fd00:65:b::/122 via fd00:99::2 dev eth0 proto bird")
+            && ip(&lab.tor, "route show").contains("10.65.1.0/26 via 10.99.0.1 dev eth0 proto bird")
+            && ip(&lab.tor, "-6 route show").contains("fd00:65:a::/122 via fd00:99::1 dev eth0 proto bird")
+    });
+    assert!(ip(&lab.node, "-6 route show").contains("blackhole fd00:65:a::/122"));
+}
+
+#[test]
 fn a_terminated_speaker_leaves_routes_to_peers_and_kernel() {
     let lab = Lab::new();
     let (bird, speaker) = pair(&lab, &["10.200.1.0/26"]);

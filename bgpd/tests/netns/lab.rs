@@ -177,6 +177,7 @@ fn write_config(lab: &Lab, routes: &[&str], session: &str) {
         .collect();
     let text = format!(
         "log stderr all;\nrouter id {TOR};\nprotocol device {{ scan time 10; }}\nprotocol direct {{ ipv4; }}\n\
+         protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol static announced {{\n  ipv4;\n{routes}}}\n\
          protocol bgp dut {{\n  local {TOR} as 65001;\n  neighbor {NODE} as 65000;\n  connect delay time 1;\n  \
          connect retry time 1;\n  error wait time 1, 2;\n  graceful restart on;\n  {session}\n  ipv4 {{ import all; \
@@ -185,9 +186,11 @@ fn write_config(lab: &Lab, routes: &[&str], session: &str) {
     std::fs::write(lab.path("bird.conf"), text).unwrap();
 }
 
-/// Our speaker on its machine.
+/// Our speaker on one of the machines.
 pub(crate) struct Speaker<'a> {
     lab: &'a Lab,
+    /// Stem of its files.
+    name: String,
     pub(crate) process: Process,
 }
 
@@ -206,27 +209,34 @@ impl<'a> Speaker<'a> {
 
     /// Starts it with the configuration that it had.
     pub(crate) fn start_again(lab: &'a Lab) -> Self {
+        Self::start_on(lab, &lab.node, "bgpd")
+    }
+
+    /// Starts one with the configuration in a file of the lab's folder, on either machine.
+    pub(crate) fn start_on(lab: &'a Lab, machine: &NetNs, name: &str) -> Self {
+        let file = |extension: &str| lab.path(&format!("{name}.{extension}"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_caracal-bgpd"));
         command
             .arg("--config")
-            .arg(lab.path("bgpd.yaml"))
+            .arg(file("yaml"))
             .arg("--control")
-            .arg(lab.path("bgpd.sock"));
+            .arg(file("sock"));
         command.args(["--metrics", "none", "--health", "none"]);
         let log = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(lab.path("bgpd.log"))
+            .open(file("log"))
             .unwrap();
         command.stdout(Stdio::null()).stderr(log);
         Self {
             lab,
-            process: Process(lab.node.spawn(&mut command).unwrap()),
+            name: name.to_owned(),
+            process: Process(machine.spawn(&mut command).unwrap()),
         }
     }
 
     pub(crate) fn ask(&self, request: &str) -> Option<Value> {
-        ask(&self.lab.path("bgpd.sock"), request)
+        ask(&self.lab.path(&format!("{}.sock", self.name)), request)
     }
 
     pub(crate) fn peer(&self, name: &str) -> Option<Value> {
@@ -244,7 +254,7 @@ impl<'a> Speaker<'a> {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.lab.path("bgpd.log")).unwrap()
+        std::fs::read_to_string(self.lab.path(&format!("{}.log", self.name))).unwrap()
     }
 }
 
