@@ -3,70 +3,17 @@
 //! Source: `libcalico-go/lib/ipam/ipam.go` (autoAssign). Unlike there, a request that cannot be met in full gives back
 //! what it took, so that an error never leaves addresses behind.
 
-use std::collections::BTreeSet;
-
-use caracal_api::v3::{BlockAffinity, IPAMBlock, IPAMConfigurationSpec, IPPoolAllowedUse, IPReservation};
-use caracal_datastore::ListOptions;
+use caracal_api::v3::IPAMBlock;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
 
 use crate::block::{Assignment, Owner, Release};
 use crate::blocks::Blocks;
-use crate::claim::{Claim, Conditions, is_of, selector_of};
+use crate::claim::{Claim, Conditions};
 use crate::client::{Assigned, AutoAssign, Ipam, owner_of};
 use crate::error::{Error, Family, Result};
-use crate::pools::{self, LabelMap, Pool, Wanted, covers, seed_of};
-use crate::store::repeated;
+use crate::job::{Job, Progress, View};
+use crate::pools::{self, Wanted, covers, seed_of};
 use crate::take::{Take, Taken};
-
-/// Most blocks of a family for a node, when nobody said.
-const BLOCKS_PER_HOST: usize = 20;
-
-/// What a request is decided on.
-struct View {
-    configuration: IPAMConfigurationSpec,
-    reserved: Vec<IpNet>,
-    enabled: Vec<Pool>,
-    node_labels: LabelMap,
-    affinities: Vec<BlockAffinity>,
-}
-
-/// The part of a request that is of one family.
-struct Job<'a> {
-    request: &'a AutoAssign,
-    view: &'a View,
-    want: Assignment<'a>,
-    family: Family,
-    count: usize,
-    pools: Vec<Pool>,
-}
-
-/// How far a job has come.
-#[derive(Default)]
-struct Progress {
-    taken: Vec<IpNet>,
-    owned: usize,
-    tried: BTreeSet<IpNet>,
-    reasons: Vec<String>,
-}
-
-impl Job<'_> {
-    fn missing(&self, progress: &Progress) -> usize {
-        self.count - progress.taken.len().min(self.count)
-    }
-
-    fn pool_of(&self, cidr: &IpNet) -> Option<&Pool> {
-        let fits = |pool: &&Pool| pool.net.contains(cidr) && pool.block_size == cidr.prefix_len();
-        self.pools.iter().find(fits)
-    }
-
-    fn limit(&self) -> usize {
-        let global = usize::try_from(self.view.configuration.max_blocks_per_host).unwrap_or_default();
-        let limits = [self.request.max_blocks_per_host.unwrap_or_default(), global];
-        let set = limits.into_iter().filter(|limit| *limit > 0);
-        set.min().unwrap_or(BLOCKS_PER_HOST)
-    }
-}
 
 impl Ipam {
     /// Assigns addresses, IPv4 first. With an error nothing is assigned, as far as the datastore can be reached; what
@@ -99,38 +46,6 @@ impl Ipam {
             }
         }
         Ok(assigned)
-    }
-
-    async fn view(&self, request: &AutoAssign, owner: &Owner) -> Result<View> {
-        let client = &self.store.client;
-        let needs_node = request.use_ != IPPoolAllowedUse::LoadBalancer;
-        let node = async {
-            if !needs_node {
-                return Ok(None);
-            }
-            repeated(|| client.get::<Node>(None, &request.host)).await
-        };
-        let all = ListOptions::default();
-        let (configuration, reservations, pools, node, affinities) = futures::try_join!(
-            self.store.configuration(),
-            repeated(|| client.list::<IPReservation>(None, &all)),
-            repeated(|| client.list(None, &all)),
-            node,
-            self.store.list::<BlockAffinity>(Some(selector_of(owner))),
-        )?;
-        if needs_node && node.is_none() {
-            return Err(Error::UnknownNode {
-                node: request.host.clone(),
-            });
-        }
-        let node = node.as_ref().and_then(caracal_api::virtual_::node::from_k8s);
-        Ok(View {
-            configuration,
-            reserved: pools::reserved(&reservations),
-            enabled: pools::enabled(&pools),
-            node_labels: node.and_then(|node| node.metadata.labels).unwrap_or_default(),
-            affinities: affinities.into_iter().filter(|one| is_of(one, owner)).collect(),
-        })
     }
 
     async fn assign_family(

@@ -15,6 +15,7 @@ mod client;
 mod error;
 mod handle;
 mod handles;
+mod job;
 mod lock;
 mod pools;
 mod release;

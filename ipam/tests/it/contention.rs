@@ -121,7 +121,7 @@ impl Host {
     }
 }
 
-async fn release_until_gone(ipam: &Ipam, handle: &str) {
+pub(crate) async fn release_until_gone(ipam: &Ipam, handle: &str) {
     for _ in 0..200 {
         match ipam.release_by_handle(handle).await {
             Ok(()) => return,
@@ -133,7 +133,7 @@ async fn release_until_gone(ipam: &Ipam, handle: &str) {
 }
 
 /// What blocks say, and that handles count at least that.
-async fn stored(client: &Client, seed: u64) -> BTreeMap<IpAddr, String> {
+pub(crate) async fn stored(client: &Client, seed: u64) -> BTreeMap<IpAddr, String> {
     let all = ListOptions::default();
     let blocks: Vec<IPAMBlock> = client.list(None, &all).await.unwrap();
     let handles: Vec<IPAMHandle> = client.list(None, &all).await.unwrap();

@@ -65,7 +65,7 @@ impl Faults {
     }
 }
 
-fn refusal(code: u16, reason: &str) -> Response<ResponseBody> {
+pub(crate) fn refusal(code: u16, reason: &str) -> Response<ResponseBody> {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "injected", "reason": reason, "code": code,
     });

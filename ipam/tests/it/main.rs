@@ -5,4 +5,5 @@ mod assign;
 mod cluster;
 mod contention;
 mod faults;
+mod killed;
 mod utilization;
