@@ -168,7 +168,7 @@ pub enum Error {
     },
     /// Not enough free addresses.
     #[error(
-        "assigned {assigned} out of {requested} requested {family} addresses; {}; {fullness}; add an IPPool, release addresses, or see `caracalctl ipam show --show-blocks`",
+        "Assigned {assigned} out of {requested} requested {family} addresses; {}; {fullness}; add an IPPool, release addresses, or see `caracalctl ipam show --show-blocks`",
         reasons.join("; ")
     )]
     Short {

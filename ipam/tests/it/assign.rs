@@ -133,7 +133,7 @@ async fn a_full_pool_says_which_and_how_full() {
     assert!(error.is_exhausted());
     let text = error.to_string();
     for part in [
-        "assigned 0 out of 1 requested IPv4 addresses",
+        "Assigned 0 out of 1 requested IPv4 addresses",
         "No IPs available in pools: [10.0.0.0/29]",
         "pool tiny (10.0.0.0/29): 8 of 8 addresses in use",
         "add an IPPool",
@@ -147,7 +147,7 @@ async fn a_full_pool_says_which_and_how_full() {
     let mut request = AutoAssign::workload("node-2", "net.10");
     request.v4 = 5;
     let text = cluster.ipam.auto_assign(&request).await.unwrap_err().to_string();
-    assert!(text.contains("assigned 4 out of 5"), "{text}");
+    assert!(text.contains("Assigned 4 out of 5"), "{text}");
     assert!(
         cluster
             .ipam
