@@ -17,7 +17,7 @@ use std::sync::Arc;
 use caracal_datastore::{Client, Event, Key, WatchScope};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) use container::bind_everywhere;
@@ -28,6 +28,9 @@ use crate::enter::{Namespaces, Place};
 use crate::error::Result;
 use crate::state::Layout;
 use crate::topology::{Machine, Plan};
+
+/// CNI chains that run at the same time on one node.
+const PLUGINS_MAX: usize = 8;
 
 /// What a runner needs.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ struct Context {
     config: Config,
     place: Arc<Place>,
     chain: Runtime,
+    /// Plugins that may run at once: a burst of pods must not become a burst of processes.
+    plugins: Semaphore,
     /// The runner ends: what cannot be taken down is left to the sweep.
     stopping: watch::Receiver<bool>,
 }
@@ -73,6 +78,7 @@ impl PodRunner {
             config,
             place,
             chain,
+            plugins: Semaphore::new(PLUGINS_MAX),
             stopping: stopping.clone(),
         });
         let task = tokio::spawn(dispatch(context, stopping));

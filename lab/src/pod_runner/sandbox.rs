@@ -70,10 +70,13 @@ impl Context {
             .await
             .map_err(|e| Error::kernel("set the pod's loopback up", e))?;
         record::store(&self.config.layout, &self.config.node, record)?;
+        // The semaphore is never closed; without a permit the chain would run all the same.
+        let permit = self.plugins.acquire().await.ok();
         let added = self
             .chain
             .add(&attachment(record, spec::port_mappings(pod)))
             .await?;
+        drop(permit);
         if added.addresses.is_empty() {
             return Err(Error::refused("the CNI chain gave the pod no address; its last plugin must").into());
         }
@@ -155,7 +158,9 @@ impl Context {
             .await
             .map_err(|e| Error::io("end the pod's processes", std::io::Error::other(e)))??;
         if let Some(path) = &record.netns {
+            let permit = self.plugins.acquire().await.ok();
             self.chain.delete(&attachment(record, None)).await?;
+            drop(permit);
             self.place
                 .run(|| netns::delete_at(path))?
                 .map_err(|e| Error::kernel("remove the pod's network namespace", e))?;

@@ -307,3 +307,97 @@ async fn a_pod_in_the_nodes_network_has_its_address_and_no_sandbox() {
     runner.stop().await;
     assert!(all(&node.layout(), &node.plan()).unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_program_is_asked_to_end_and_one_that_cannot_start_says_why() {
+    let node = Node::new();
+    let client = api();
+    let runner = node.runner(&client);
+    let out = node.dir.path().join("out");
+    let script = format!(
+        "trap 'echo bye >> {0}; exit' TERM; echo up > {0}; while :; do sleep 0.05; done",
+        out.display()
+    );
+    let spec = |command: Value| json!({"containers": [{"name": "c", "image": "none", "command": command}]});
+    client
+        .create(&pod("polite", spec(json!(["sh", "-c", script]))))
+        .await
+        .unwrap();
+    client
+        .create(&pod("wrong", spec(json!(["/no/such/program"]))))
+        .await
+        .unwrap();
+    settled("the program starts", || out.exists()).await;
+    delete(&client, "polite").await;
+    settled("the program ends", || {
+        fs::read_to_string(&out).unwrap() == "up\nbye\n"
+    })
+    .await;
+    until(&client, "wrong", |pod| {
+        let status = serde_json::to_value(&pod.status).unwrap();
+        let waiting = &status["containerStatuses"][0]["state"]["waiting"];
+        let message = waiting["message"].as_str().unwrap_or_default();
+        waiting["reason"] == "CrashLoopBackOff" && message.contains("/no/such/program")
+    })
+    .await;
+    runner.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_marked_as_deleted_is_taken_down_before_its_object_goes() {
+    let node = Node::new();
+    let client = api();
+    let runner = node.runner(&client);
+    let mut held = pod("held", json!({"containers": [{"name": "c", "image": "none"}]}));
+    held.metadata.finalizers = Some(vec!["example.com/hold".to_owned()]);
+    client.create(&held).await.unwrap();
+    until(&client, "held", is_ready).await;
+    delete(&client, "held").await;
+    settled("the namespace goes", || node.netns() == 0).await;
+    let marked = client.get::<Pod>(Some("default"), "held").await.unwrap().unwrap();
+    assert!(marked.metadata.deletion_timestamp.is_some());
+    let release = json!({"metadata": {"finalizers": null}});
+    client
+        .patch_merge::<Pod>(Some("default"), "held", &release)
+        .await
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while client
+        .get::<Pod>(Some("default"), "held")
+        .await
+        .unwrap()
+        .is_some()
+    {
+        assert!(Instant::now() < deadline, "the object stays");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    runner.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_runner_left_is_unplugged() {
+    let node = Node::new();
+    let client = api();
+    let plan = node.plan();
+    let left = PodRecord {
+        namespace: "default".to_owned(),
+        name: "old".to_owned(),
+        uid: "u-old".to_owned(),
+        node: "node-1".to_owned(),
+        container_id: "c-old".to_owned(),
+        netns: Some("/run/netns/cni-old".into()),
+        // The inode of a namespace that lives: nothing in it may be ended.
+        netns_inode: caracal_linux::netns::NetNs::current().unwrap().id().unwrap().1,
+        anchor: node.anchor.id(),
+        addresses: Vec::new(),
+        hostname: "old".to_owned(),
+    };
+    record::store(&node.layout(), plan.machine("node-1").unwrap(), &left).unwrap();
+    let runner = node.runner(&client);
+    settled("the record goes", || {
+        all(&node.layout(), &plan).unwrap().is_empty()
+    })
+    .await;
+    assert_eq!(node.calls(), ["DEL c-old"]);
+    runner.stop().await;
+}

@@ -26,7 +26,7 @@ const SECOND: Duration = Duration::from_millis(350);
 /// How often UDP sends.
 const RESEND: Duration = Duration::from_millis(250);
 /// How long a server may take to say its name.
-const NAME_PATIENCE: Duration = Duration::from_millis(500);
+const NAME_PATIENCE: Duration = Duration::from_secs(1);
 const ANSWER_LEN_MAX: u64 = 4096;
 /// Works with HTTP servers and with servers that speak first or at any request.
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\nConnection: close\r\n\r\n";
