@@ -2,11 +2,12 @@
 //! process asks of it (RFC 4271 §9.1.2.2), parsed once.
 
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::rewrite::Rewrite;
 use crate::policy::Community;
 use crate::wire::as_path::{self, Width};
 use crate::wire::attribute;
@@ -156,9 +157,12 @@ impl Borrow<[u8]> for Shared {
 pub(crate) struct Interner {
     pool: HashSet<Shared>,
     sweep_at: usize,
+    /// The last rewrites, the latest first: neighbouring prefixes mostly have the same attributes.
+    recent: VecDeque<(Arc<Attrs>, Rewrite, Arc<Attrs>)>,
 }
 
 const SWEEP_MIN: usize = 1024;
+const RECENT_MAX: usize = 8;
 
 impl Interner {
     /// Returns the set with this canonical block.
@@ -173,6 +177,23 @@ impl Interner {
         let attrs = Arc::new(Attrs::new(block));
         self.pool.insert(Shared(Arc::clone(&attrs)));
         attrs
+    }
+
+    /// Returns the set that a rewrite makes of another.
+    pub(crate) fn rewritten(&mut self, attrs: &Arc<Attrs>, rewrite: Rewrite) -> Arc<Attrs> {
+        if rewrite.is_nothing() {
+            return Arc::clone(attrs);
+        }
+        let same =
+            |(from, by, _): &&(Arc<Attrs>, Rewrite, Arc<Attrs>)| Arc::ptr_eq(from, attrs) && *by == rewrite;
+        if let Some((_, _, made)) = self.recent.iter().find(same) {
+            return Arc::clone(made);
+        }
+        let made = self.intern(&rewrite.apply(attrs.block()));
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent
+            .push_front((Arc::clone(attrs), rewrite, Arc::clone(&made)));
+        made
     }
 }
 

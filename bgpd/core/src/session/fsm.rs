@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::wire::encode;
 use crate::wire::framing::HEADER_LEN;
 use crate::wire::message::Message;
-use crate::wire::notification::{CeaseSubcode, FSM_ERROR, Notification};
+use crate::wire::notification::{CeaseSubcode, FSM_ERROR, HOLD_TIMER_EXPIRED, Notification};
 use crate::wire::open::Open;
 
 /// RFC 4271 §8.2.2: the hold time while an OPEN is awaited.
@@ -216,7 +216,8 @@ impl Session {
         self.end(id, Some(notification), reason, context);
         self.report_error(reason, context);
         if self.conns.is_empty() {
-            self.hold_idle(true, context);
+            // A peer that was away is welcome as soon as it is back; one that misbehaves has to wait.
+            self.hold_idle(notification.code != HOLD_TIMER_EXPIRED, context);
         }
         self.note_state(context.now);
     }

@@ -13,7 +13,7 @@ use crate::policy::{NextHopAction, PeerType};
 use crate::rib::adj_out::Advert;
 use crate::rib::attrs::{Interner, Scope};
 use crate::rib::path::{Path, PeerId, PeerInfo};
-use crate::rib::rewrite::Change;
+use crate::rib::rewrite::{Change, Rewrite};
 use crate::session::Session;
 use crate::session::negotiation::Agreed;
 use crate::wire::canonical::DEFAULT_LOCAL_PREF;
@@ -113,11 +113,8 @@ impl Target {
         }
         let outcome = eval::evaluate(&group.chain, &route)?;
         let next_hop = group.next_hop(prefix, path, outcome.next_hop)?;
-        let attrs = group.attributes(path, outcome, reflects);
-        let attrs = match attrs {
-            Some(block) => interner.intern(&block),
-            None => Arc::clone(&path.attrs),
-        };
+        let rewrite = group.rewrite(path, outcome, reflects);
+        let attrs = interner.rewritten(&path.attrs, rewrite);
         Some(Advert { attrs, next_hop })
     }
 }
@@ -157,8 +154,8 @@ impl Group {
         fits.then_some(wanted)
     }
 
-    /// Returns the block to send when it differs from the path's.
-    fn attributes(&self, path: &Path, outcome: Outcome, cluster: Option<Ipv4Addr>) -> Option<Vec<u8>> {
+    /// What the attributes become on the way to this group.
+    fn rewrite(&self, path: &Path, outcome: Outcome, cluster: Option<Ipv4Addr>) -> Rewrite {
         let mut rewrite = outcome.rewrite();
         if self.ebgp {
             // RFC 4271 §5.1.2, §5.1.5; RFC 4456 §8: these two are of this AS only.
@@ -187,6 +184,6 @@ impl Group {
                 rewrite.originator = path.peer().map(|peer| peer.router_id).into();
             }
         }
-        (!rewrite.is_nothing()).then(|| rewrite.apply(path.attrs.block()))
+        rewrite
     }
 }

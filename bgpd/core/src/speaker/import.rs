@@ -276,9 +276,7 @@ impl Importer<'_> {
         if rewrite.local_pref == path.received.local_pref.into() {
             rewrite.local_pref = Change::Keep;
         }
-        if !rewrite.is_nothing() {
-            path.attrs = self.interner.intern(&rewrite.apply(path.received.block()));
-        }
+        path.attrs = self.interner.rewritten(&path.received, rewrite);
         path.metric = outcome.metric;
         path.device = outcome.device.map(Arc::from);
         path.preference = outcome.preference.unwrap_or(path.preference);

@@ -133,6 +133,11 @@ fn silent_peer_is_dropped_at_the_hold_time() {
     assert_ne!(net.status(0, 1).state, SessionState::Established);
     assert_eq!(net.errors(0), ["hold timer expired: the peer fell silent"]);
     assert_eq!(net.status(0, 1).counters.notifications_out, before + 1);
+    // It is back, and need not wait for our idle hold.
+    net.start(1, false);
+    net.pump();
+    net.pass(1);
+    assert!(net.is_up(0, 1));
 }
 
 #[test]
