@@ -6,13 +6,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-bin=$PWD/target/release
+bin=${CARACAL_BIN_DIR:-$PWD/target/release}
 dir=${CARACAL_DEMO_DIR:-/run/caracal-demo}
 started=$SECONDS
 bold='' ; red='' ; off=''
 if [ "${1:-}" != --plain ] && [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m'; red=$'\e[31m'; off=$'\e[0m'; fi
 
-[ "$(id -u)" = 0 ] || exec sudo --preserve-env=KEEP,NO_COLOR,CARACAL_DEMO_DIR "$0" "$@"
+[ "$(id -u)" = 0 ] || exec sudo --preserve-env=KEEP,NO_COLOR,CARACAL_DEMO_DIR,CARACAL_BIN_DIR "$0" "$@"
 export PATH="$bin:$PATH"
 
 lab() { caracal-lab --dir "$dir" "$@"; }
