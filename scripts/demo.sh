@@ -36,7 +36,8 @@ probe() { # probe VERDICT FROM TO PORT…
 }
 eventually() { # eventually SECONDS VERDICT FROM TO PORT…: what an operator would wait for
   local deadline=$((SECONDS + $1)) verdict=$2; shift 2
-  until lab probe "$@" 2>/dev/null | grep -qw -- "$verdict"; do
+  # The exit code is the verdict's; only the word counts here.
+  until grep -qw -- "$verdict" <<<"$(lab probe "$@" 2>/dev/null)"; do
     [ $SECONDS -lt $deadline ] || fail "never '$verdict': caracal-lab probe $*"
     sleep 0.2
   done
