@@ -82,6 +82,30 @@ const RETAINING: &[(&str, &str)] = &[
     ("io.k8s.api.apps.v1.DeploymentSpec", "strategy"),
 ];
 
+/// Keys that tell items apart together with the one that merges go by, when that one is not enough.
+const FURTHER_KEYS: &[(&str, &str)] = &[
+    ("containerPort", "protocol"),
+    ("port", "protocol"),
+    ("topologyKey", "whenUnsatisfiable"),
+];
+/// Objects that have one owner as a whole.
+const ATOMIC: &[&str] = &[
+    "io.k8s.api.core.v1.ConfigMapKeySelector",
+    "io.k8s.api.core.v1.LocalObjectReference",
+    "io.k8s.api.core.v1.NodeSelector",
+    "io.k8s.api.core.v1.NodeSelectorTerm",
+    "io.k8s.api.core.v1.ObjectFieldSelector",
+    "io.k8s.api.core.v1.ObjectReference",
+    "io.k8s.api.core.v1.ResourceFieldSelector",
+    "io.k8s.api.core.v1.SecretKeySelector",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+const ATOMIC_FIELDS: &[(&str, &str)] = &[
+    ("io.k8s.api.core.v1.PodSpec", "nodeSelector"),
+    ("io.k8s.api.core.v1.ServiceSpec", "selector"),
+];
+
 /// Without descriptions, for checking and merging.
 static SCHEMAS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     let mut definitions = described();
@@ -109,9 +133,26 @@ pub(crate) fn described() -> Map<String, Value> {
             let retains = RETAINING.contains(&(*name, *field));
             let strategy = if retains { "merge,retainKeys" } else { "merge" };
             property.insert("x-kubernetes-patch-strategy".to_owned(), strategy.into());
+            let kind = if key.is_empty() { "set" } else { "map" };
+            property.insert("x-kubernetes-list-type".to_owned(), kind.into());
             if !key.is_empty() {
                 property.insert("x-kubernetes-patch-merge-key".to_owned(), (*key).into());
+                let further = FURTHER_KEYS.iter().filter(|(first, _)| first == key);
+                let keys: Vec<&str> = std::iter::once(*key)
+                    .chain(further.map(|(_, key)| *key))
+                    .collect();
+                property.insert("x-kubernetes-list-map-keys".to_owned(), keys.into());
             }
+        }
+    }
+    for (name, field) in ATOMIC_FIELDS {
+        if let Some(property) = property(&mut definitions, name, field) {
+            property.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+        }
+    }
+    for name in ATOMIC {
+        if let Some(fields) = definitions.get_mut(*name).and_then(Value::as_object_mut) {
+            fields.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
         }
     }
     if let Some(strategy) = property(&mut definitions, "io.k8s.api.apps.v1.DeploymentSpec", "strategy") {

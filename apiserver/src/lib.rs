@@ -4,6 +4,7 @@
 //! webhooks, RBAC, aggregation or conversion: what it does not do is answered 404, 415 or 501.
 
 mod admission;
+mod apply;
 mod backend;
 mod builtin;
 mod discovery;

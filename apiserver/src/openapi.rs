@@ -174,9 +174,14 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
     let json_type = ["application/json"];
     let write = ["dryRun", "fieldManager", "fieldValidation"];
     let patches: &[&str] = if resource.is_custom() {
-        &["application/json-patch+json", "application/merge-patch+json"]
+        &[
+            "application/apply-patch+yaml",
+            "application/json-patch+json",
+            "application/merge-patch+json",
+        ]
     } else {
         &[
+            "application/apply-patch+yaml",
             "application/json-patch+json",
             "application/merge-patch+json",
             "application/strategic-merge-patch+json",

@@ -103,6 +103,11 @@ impl Query {
         self.0.get(key).map_or("", String::as_str)
     }
 
+    /// Sets what the request does not say.
+    pub(crate) fn set_default(&mut self, key: &str, value: &str) {
+        self.0.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
+
     pub(crate) fn is_true(&self, key: &str) -> bool {
         self.0
             .get(key)

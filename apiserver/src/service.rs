@@ -72,6 +72,17 @@ pub(crate) fn encoded(code: u16, body: Bytes) -> Response<ResponseBody> {
     response
 }
 
+/// The name of the program that asks, from its user agent.
+fn program_of(headers: &http::HeaderMap) -> String {
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    let name = agent.and_then(|agent| agent.split(['/', ' ']).next());
+    name.filter(|name| !name.is_empty())
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
 async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<ResponseBody>, ApiError> {
     let path = request.uri().path().to_owned();
     let Some(target) = ResourcePath::parse(&path) else {
@@ -81,7 +92,14 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
         return crate::discovery::answer(server, &path, request.headers()).ok_or_else(ApiError::no_such_path);
     };
     let resource = server.resource(&target)?;
-    let query = Query::parse(request.uri().query());
+    let mut query = Query::parse(request.uri().query());
+    let patches_by_applying = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/apply-patch"));
+    if !patches_by_applying {
+        query.set_default("fieldManager", &program_of(request.headers()));
+    }
     let namespace = target.namespace.clone().unwrap_or_default();
     let body = request.body();
     match (target.subresource.as_deref(), resource.has_status) {
@@ -127,13 +145,11 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
                 .headers()
                 .get(header::CONTENT_TYPE)
                 .and_then(|kind| kind.to_str().ok());
-            let change = crate::verbs::patch(&resource, kind.unwrap_or_default(), body)?;
-            Ok(json(
-                200,
-                &server
-                    .update(&resource, &namespace, name, status, change, &query)
-                    .await?,
-            ))
+            let change = crate::verbs::patch(&resource, kind.unwrap_or_default(), body, &query)?;
+            let (created, value) = server
+                .apply(&resource, &namespace, name, status, change, &query)
+                .await?;
+            Ok(json(if created { 201 } else { 200 }, &value))
         }
         (&Method::DELETE, Some(name)) if !status => {
             server.delete(&resource, &namespace, name, body, &query).await

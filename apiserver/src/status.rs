@@ -183,6 +183,12 @@ impl ApiError {
         Self::new(409, "Conflict", message).about(group, resource, name)
     }
 
+    /// The same with another message.
+    pub(crate) fn reworded(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     pub(crate) fn modified(group: &str, resource: &str, name: &str) -> Self {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";

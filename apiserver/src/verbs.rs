@@ -1,6 +1,7 @@
 //! The verbs of the API, and how bodies of requests are understood.
 
 mod change;
+mod check;
 mod define;
 mod delete;
 mod grace;
@@ -10,6 +11,8 @@ mod write;
 
 use serde_json::Value;
 
+use crate::apply::Applied;
+use crate::request::Query;
 use crate::resource::Resource;
 use crate::status::ApiError;
 
@@ -19,6 +22,7 @@ pub(crate) enum Change {
     Merge(Value),
     Strategic(Value),
     Json(json_patch::Patch),
+    Apply(Applied),
 }
 
 /// A body as a value.
@@ -28,20 +32,46 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, ApiError> {
 }
 
 /// A patch, by its media type. Strategic merges are for built-in kinds only.
-pub(crate) fn patch(resource: &Resource, media_type: &str, body: &[u8]) -> Result<Change, ApiError> {
+pub(crate) fn patch(
+    resource: &Resource,
+    media_type: &str,
+    body: &[u8],
+    query: &Query,
+) -> Result<Change, ApiError> {
     match media_type.split(';').next().unwrap_or_default().trim() {
         "application/merge-patch+json" => Ok(Change::Merge(decode(body)?)),
         "application/json-patch+json" => serde_json::from_slice(body)
             .map(Change::Json)
             .map_err(|error| ApiError::bad_request(format!("the body is not a JSON patch: {error}"))),
+        "application/apply-patch+yaml" => applied(body, query).map(Change::Apply),
         "application/strategic-merge-patch+json" if !resource.is_custom() => {
             Ok(Change::Strategic(decode(body)?))
         }
         _ if resource.is_custom() => Err(ApiError::unsupported_media_type(
-            "application/json-patch+json, application/merge-patch+json",
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
         )),
         _ => Err(ApiError::unsupported_media_type(
-            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
         )),
     }
+}
+
+fn applied(body: &[u8], query: &Query) -> Result<Applied, ApiError> {
+    let bad = |why: String| ApiError::bad_request(format!("error decoding YAML: {why}"));
+    let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
+    let value = caracal_api::yaml::document(text).map_err(|error| bad(error.to_string()))?;
+    let manager = query.get("fieldManager").to_owned();
+    if manager.is_empty() {
+        let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+        return Err(ApiError::new(422, "Invalid", message));
+    }
+    let managed = value.pointer("/metadata/managedFields").and_then(Value::as_array);
+    if managed.is_some_and(|list| !list.is_empty()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(Applied {
+        value,
+        manager,
+        force: query.is_true("force"),
+    })
 }

@@ -394,3 +394,63 @@ fn a_watch_prints_rows_and_a_pod_on_a_node_ends_gracefully() {
     );
     assert!(next().starts_with("DELETED web 0/2 Terminating"));
 }
+
+#[test]
+fn server_side_apply_knows_its_managers() {
+    let Some(kubectl) = Kubectl::start("server_side_apply_knows_its_managers") else {
+        return;
+    };
+    let apply = ["apply", "--server-side", "-f", "-"];
+    kubectl.says(
+        &apply,
+        OBJECTS,
+        &[
+            "pod/web serverside-applied",
+            "ippool.projectcalico.org/pool serverside-applied",
+        ],
+    );
+    let version = || {
+        kubectl.run(
+            &[
+                "get",
+                "ippool",
+                "pool",
+                "-o",
+                "jsonpath={.metadata.resourceVersion}",
+            ],
+            "",
+        )
+    };
+    let before = version();
+    kubectl.run(&apply, OBJECTS);
+    assert_eq!(version(), before);
+    let other = "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: pool}, spec: {ipipMode: Always, cidr: 10.244.0.0/16}}";
+    let as_other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
+    kubectl.refuses(
+        &as_other,
+        other,
+        "conflict with \"kubectl\" using projectcalico.org/v3: .spec.ipipMode",
+    );
+    kubectl.run(
+        &[
+            "apply",
+            "--server-side",
+            "--field-manager=other",
+            "--force-conflicts",
+            "-f",
+            "-",
+        ],
+        other,
+    );
+    let mode = kubectl.run(&["get", "ippool", "pool", "-o", "jsonpath={.spec.ipipMode}"], "");
+    assert_eq!(mode, "Always");
+    kubectl.refuses(&apply, OBJECTS, "conflict with \"other\"");
+    // From client-side to server-side, without conflicts.
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: one, b: two}}";
+    kubectl.run(&["apply", "-f", "-"], map);
+    kubectl.says(&apply, map, &["configmap/m serverside-applied"]);
+    kubectl.run(
+        &apply,
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: one}}",
+    );
+}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Change;
-use super::write::{metadata, set_metadata};
+use super::write::{metadata, now, set_metadata};
 use crate::builtin;
 use crate::resource::Resource;
 use crate::status::ApiError;
@@ -14,6 +14,7 @@ pub(super) fn changed(
     old: &Value,
     change: &Change,
     name: &str,
+    status: bool,
 ) -> Result<(Value, Option<String>), ApiError> {
     let version = |value: &Value| {
         metadata(value, "resourceVersion")
@@ -33,6 +34,10 @@ pub(super) fn changed(
             let schema = builtin::schema(&builtin::schema_name(resource));
             crate::strategic::apply(&mut new, patch, schema).map_err(ApiError::bad_request)?;
             (new, version(patch))
+        }
+        Change::Apply(applied) => {
+            let new = crate::apply::apply(resource, status, old, applied, &now())?;
+            (new, version(&applied.value))
         }
         Change::Json(patch) => {
             let mut new = old.clone();
@@ -64,6 +69,10 @@ pub(super) fn changed(
 
 /// Keeps what this way of writing may not change.
 pub(super) fn keep(resource: &Resource, status: bool, old: &Value, new: &mut Value) -> Result<(), ApiError> {
+    let managed = new
+        .pointer("/metadata/managedFields")
+        .cloned()
+        .unwrap_or_default();
     let Some(fields) = new.as_object_mut() else {
         return Err(ApiError::bad_request("not an object"));
     };
@@ -97,6 +106,7 @@ pub(super) fn keep(resource: &Resource, status: bool, old: &Value, new: &mut Val
     for key in kept {
         set_metadata(new, key, metadata(old, key));
     }
+    set_metadata(new, "managedFields", managed);
     set_metadata(new, "selfLink", Value::Null);
     Ok(())
 }

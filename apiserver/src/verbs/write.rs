@@ -6,17 +6,16 @@ use serde_json::{Map, Value, json};
 
 use super::Change;
 use super::change::{changed, keep};
+use super::check::{admit, unknown_fields};
 use super::define::establish;
+use crate::apply;
 use crate::request::{Query, ResourcePath};
 use crate::resource::{DEFINITIONS, Resource};
 use crate::server::ApiServer;
 use crate::service::{ResponseBody, json as answer};
-use crate::status::{ApiError, FieldError};
+use crate::status::ApiError;
 use crate::store::{Expect, NAMESPACES, Object, ObjectKey, Write, WriteError};
-use crate::{admission, builtin, schema};
 
-/// Objects larger than this are refused.
-const OBJECT_LIMIT: usize = 3 << 19;
 const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 pub(crate) fn now() -> String {
@@ -115,75 +114,55 @@ fn wanted(resource: &Resource, value: &Value) -> Map<String, Value> {
 }
 
 impl ApiServer {
-    fn unknown_fields(resource: &Resource, value: &mut Value, query: &Query) -> Result<(), ApiError> {
-        let (kind, version) = (&resource.kind, &resource.version);
-        let refused = |why: String| {
-            Err(ApiError::bad_request(format!(
-                "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
-            )))
-        };
-        let built_in = builtin::schema(&builtin::schema_name(resource));
-        let Some(schema) = resource.schema.as_deref().or(built_in) else {
-            return Ok(());
-        };
-        let mut unknown = schema::prune(value, schema, "", true);
-        if let (Some(schema), Some(metadata)) =
-            (builtin::schema(builtin::OBJECT_META), value.get_mut("metadata"))
-        {
-            if let Some((path, wanted)) = schema::mistyped(metadata, schema, "metadata") {
-                return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
-            }
-            unknown.extend(schema::prune(metadata, schema, "metadata", false));
-        }
-        if !resource.is_custom()
-            && let Some((path, wanted)) = schema::mistyped(value, schema, "")
-        {
-            return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
-        }
-        if unknown.is_empty() || query.get("fieldValidation") != "Strict" {
-            return Ok(());
-        }
-        let list: Vec<String> = unknown
-            .iter()
-            .map(|path| format!("unknown field \"{path}\""))
-            .collect();
-        refused(format!("strict decoding error: {}", list.join(", ")))
-    }
-
-    /// Fills in and checks; `old` is what it replaces.
-    fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
-        if let Some(schema) = &resource.schema {
-            schema::default(value, schema);
-        }
-        if let Some(fields) = value.as_object_mut() {
-            admission::default(resource, fields);
-        }
-        let mut errors: Vec<FieldError> = Vec::new();
-        admission::validate(resource, value, &mut errors);
-        if let Some(schema) = &resource.schema {
-            schema::validate(value, schema, "", &mut errors);
-        }
-        if let Some(old) = old {
-            admission::validate_change(resource, old, value, &mut errors);
-        }
-        if !errors.is_empty() {
-            let name = metadata(value, "name");
-            return Err(ApiError::invalid(
-                &resource.group,
-                &resource.kind,
-                name.as_str().unwrap_or_default(),
-                &errors,
-            ));
-        }
-        let size = value.to_string().len();
-        if size > OBJECT_LIMIT {
-            Err(ApiError::too_large(OBJECT_LIMIT))
-        } else {
-            Ok(())
-        }
-    }
-
     pub(crate) async fn create(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        mut value: Value,
+        query: &Query,
+    ) -> Result<Value, ApiError> {
+        // What clients say of managers is not true of a new object.
+        set_metadata(&mut value, "managedFields", Value::Null);
+        self.create_managed(resource, namespace, value, query).await
+    }
+
+    /// Applies, also to what is not there yet. Says whether it was created.
+    pub(crate) async fn apply(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        status: bool,
+        change: Change,
+        query: &Query,
+    ) -> Result<(bool, Value), ApiError> {
+        let key = ObjectKey::new(namespace, name);
+        let absent = || self.store().latest(&resource.storage, &key).is_none();
+        if let Change::Apply(applied) = &change
+            && !status
+            && absent()
+        {
+            let mut value = apply::apply(resource, false, &Value::Null, applied, &now())?;
+            let found = metadata(&value, "name");
+            if found.as_str().is_some_and(|found| found != name) {
+                let message =
+                    format!("the name of the object ({found}) does not match the name on the URL ({name})");
+                return Err(ApiError::bad_request(message));
+            }
+            set_metadata(&mut value, "name", name.into());
+            match self.create_managed(resource, namespace, value, query).await {
+                // Someone else was faster: then it is applied to that.
+                Err(error) if error.reason == "AlreadyExists" => {}
+                result => return result.map(|value| (true, value)),
+            }
+        }
+        let value = self
+            .update(resource, namespace, name, status, change, query)
+            .await?;
+        Ok((false, value))
+    }
+
+    async fn create_managed(
         &self,
         resource: &Resource,
         namespace: &str,
@@ -204,7 +183,7 @@ impl ApiServer {
             ));
         }
         generate_name(&mut value);
-        Self::unknown_fields(resource, &mut value, query)?;
+        unknown_fields(resource, &mut value, query)?;
         set_metadata(&mut value, "uid", uuid::Uuid::new_v4().to_string().into());
         set_metadata(&mut value, "creationTimestamp", now().into());
         for key in [
@@ -226,7 +205,7 @@ impl ApiServer {
         {
             fields.remove("status");
         }
-        Self::admit(resource, &mut value, None)?;
+        admit(resource, &mut value, None)?;
         if &*resource.storage == DEFINITIONS {
             establish(&mut value)?;
         }
@@ -290,7 +269,7 @@ impl ApiServer {
                 return Err(ApiError::not_found(&resource.group, &resource.plural, name));
             };
             let old = current.value();
-            let (mut new, must_be) = changed(resource, &old, &change, name)?;
+            let (mut new, must_be) = changed(resource, &old, &change, name, status)?;
             place(resource, namespace, &mut new)?;
             if must_be
                 .as_deref()
@@ -298,9 +277,19 @@ impl ApiServer {
             {
                 return Err(ApiError::modified(&resource.group, &resource.plural, name));
             }
-            Self::unknown_fields(resource, &mut new, query)?;
+            unknown_fields(resource, &mut new, query)?;
             keep(resource, status, &old, &mut new)?;
-            Self::admit(resource, &mut new, Some(&old))?;
+            admit(resource, &mut new, Some(&old))?;
+            if !matches!(change, Change::Apply(_)) {
+                apply::track(
+                    resource,
+                    status,
+                    &old,
+                    &mut new,
+                    query.get("fieldManager"),
+                    &now(),
+                );
+            }
             if resource.counts_generations() && wanted(resource, &old) != wanted(resource, &new) {
                 let generation = metadata(&old, "generation").as_u64().unwrap_or(0) + 1;
                 set_metadata(&mut new, "generation", generation.into());

@@ -1,0 +1,80 @@
+//! Whether an object is one of its kind, and what is filled in before it is stored.
+
+use serde_json::Value;
+
+use super::write::metadata;
+use crate::request::Query;
+use crate::resource::Resource;
+use crate::status::{ApiError, FieldError};
+use crate::{admission, builtin, schema};
+
+/// Objects larger than this are refused.
+const OBJECT_LIMIT: usize = 3 << 19;
+
+/// Removes what the kind does not have; with strict validation that is refused, and wrong types always are.
+pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Query) -> Result<(), ApiError> {
+    let (kind, version) = (&resource.kind, &resource.version);
+    let refused = |why: String| {
+        Err(ApiError::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        )))
+    };
+    let built_in = builtin::schema(&builtin::schema_name(resource));
+    let Some(schema) = resource.schema.as_deref().or(built_in) else {
+        return Ok(());
+    };
+    let mut unknown = schema::prune(value, schema, "", true);
+    if let (Some(schema), Some(metadata)) = (builtin::schema(builtin::OBJECT_META), value.get_mut("metadata"))
+    {
+        if let Some((path, wanted)) = schema::mistyped(metadata, schema, "metadata") {
+            return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
+        }
+        unknown.extend(schema::prune(metadata, schema, "metadata", false));
+    }
+    if !resource.is_custom()
+        && let Some((path, wanted)) = schema::mistyped(value, schema, "")
+    {
+        return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
+    }
+    if unknown.is_empty() || query.get("fieldValidation") != "Strict" {
+        return Ok(());
+    }
+    let list: Vec<String> = unknown
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect();
+    refused(format!("strict decoding error: {}", list.join(", ")))
+}
+
+/// Fills in and checks; `old` is what it replaces.
+pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+    if let Some(schema) = &resource.schema {
+        schema::default(value, schema);
+    }
+    if let Some(fields) = value.as_object_mut() {
+        admission::default(resource, fields);
+    }
+    let mut errors: Vec<FieldError> = Vec::new();
+    admission::validate(resource, value, &mut errors);
+    if let Some(schema) = &resource.schema {
+        schema::validate(value, schema, "", &mut errors);
+    }
+    if let Some(old) = old {
+        admission::validate_change(resource, old, value, &mut errors);
+    }
+    if !errors.is_empty() {
+        let name = metadata(value, "name");
+        return Err(ApiError::invalid(
+            &resource.group,
+            &resource.kind,
+            name.as_str().unwrap_or_default(),
+            &errors,
+        ));
+    }
+    let size = value.to_string().len();
+    if size > OBJECT_LIMIT {
+        Err(ApiError::too_large(OBJECT_LIMIT))
+    } else {
+        Ok(())
+    }
+}
