@@ -166,6 +166,15 @@ async fn delete(client: &Client, name: &str) {
     );
 }
 
+/// Waits until the API has no pod of that name.
+async fn gone(client: &Client, name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.get::<Pod>(Some("default"), name).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "the object of {name} stays");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_pod_is_plugged_in_answers_on_its_ports_and_leaves_nothing() {
     let node = Node::new();
@@ -202,6 +211,7 @@ async fn a_pod_is_plugged_in_answers_on_its_ports_and_leaves_nothing() {
         all(&node.layout(), &node.plan()).unwrap().is_empty()
     })
     .await;
+    gone(&client, "web").await;
     let calls = node.calls();
     assert_eq!(calls.len(), 2, "{calls:?}");
     assert_eq!(calls[0].replace("ADD", "DEL"), calls[1]);
@@ -280,6 +290,7 @@ async fn a_network_that_fails_is_told_and_tried_again_with_another_id() {
     );
     // Another pod under the same name is another pod.
     delete(&client, "web").await;
+    gone(&client, "web").await;
     client.create(&pod("web", spec)).await.unwrap();
     let second = until(&client, "web", is_ready).await;
     assert_ne!(first.metadata.uid, second.metadata.uid);
