@@ -50,6 +50,10 @@ struct Node {
 
 impl Node {
     async fn new() -> Self {
+        Self::with_backend("NFT").await
+    }
+
+    async fn with_backend(backend: &str) -> Self {
         let (web, client, stranger) = (
             plug("shop", "web", "10.65.0.2").await,
             plug("shop", "client", "10.65.0.3").await,
@@ -60,7 +64,7 @@ impl Node {
             &status,
             [("web", &web), ("client", &client), ("stranger", &stranger)],
         );
-        let (dataplane, metrics) = Self::dataplane(&core).await;
+        let (dataplane, metrics) = Self::dataplane(&core, backend).await;
         Self {
             core,
             dataplane,
@@ -91,9 +95,11 @@ impl Node {
         core
     }
 
-    async fn dataplane(core: &Core) -> (Dataplane<SystemRunner>, Metrics) {
+    async fn dataplane(core: &Core, backend: &str) -> (Dataplane<SystemRunner>, Metrics) {
         features::check_kernel().unwrap();
-        let programs = features::find_programs(&SystemRunner, None, true).await.unwrap();
+        let programs = features::find_programs(&SystemRunner, Some(backend), true)
+            .await
+            .unwrap();
         assert!(programs.v6.is_some(), "ip6tables is needed");
         let metrics = Metrics::new(&Registry::new("felix").unwrap()).unwrap();
         let mut dataplane = Dataplane::new(SystemRunner, programs, core, metrics.clone()).unwrap();
@@ -200,7 +206,7 @@ fn packets_go_where_policy_says_and_nothing_is_written_twice() {
         assert_eq!(node.metrics.restore_calls.get(), restores);
 
         // A second felix finds everything as it should be.
-        let (mut second, metrics) = Node::dataplane(&node.core).await;
+        let (mut second, metrics) = Node::dataplane(&node.core, "NFT").await;
         std::mem::swap(&mut second, &mut node.dataplane);
         node.settle().await;
         assert_eq!(metrics.restore_calls.get(), 0, "{before}\n{}", saved());
@@ -373,5 +379,36 @@ fn a_workload_cannot_send_with_an_address_that_is_not_its_own() {
                 .run(|| sh("ping -c 1 -W 1 10.65.0.2").status.success())
                 .unwrap()
         );
+    });
+}
+
+#[test]
+fn the_old_tables_serve_as_well() {
+    in_node(|| async {
+        let mut node = Node::with_backend("Legacy").await;
+        let _server = Server::start(&node.web, 80);
+        node.update(only_client()).await;
+        assert_eq!(node.reaches_web(), (true, false));
+        let saved =
+            "(iptables-legacy-save; ip6tables-legacy-save) | grep -v '^#' | sed 's/\\[[0-9]*:[0-9]*\\]//'";
+        let right = text(saved);
+        assert!(right.contains("knp/shop/web"), "{right}");
+        assert_eq!(text("iptables-nft-save | grep -c cali- || true").trim(), "0");
+
+        let (mut second, metrics) = Node::dataplane(&node.core, "Legacy").await;
+        std::mem::swap(&mut second, &mut node.dataplane);
+        node.settle().await;
+        assert_eq!(
+            (metrics.restore_calls.get(), metrics.save_calls.get()),
+            (0, 2),
+            "{right}"
+        );
+
+        // These tables have no number to ask for: they are read every other second.
+        text("iptables-legacy -F cali-FORWARD; iptables-legacy -t nat -F POSTROUTING");
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        node.check().await;
+        assert_eq!(text(saved), right);
+        assert_eq!(node.metrics.restore_errors.get(), 0);
     });
 }
