@@ -101,7 +101,8 @@ impl Routes {
                 self.foreign.insert(key);
                 continue;
             }
-            let is_known = self.wanted.contains(&key) || self.forsaken.contains(&key);
+            // A second route to a destination that is wanted is of a pod we know: ours takes its place.
+            let is_known = self.wants(&key.destination) || self.forsaken.contains(&key);
             if is_known || route.oif.is_none() || route.kind != RouteKind::Unicast {
                 ours.insert(key, route);
                 continue;
@@ -116,6 +117,15 @@ impl Routes {
         self.strangers = strangers;
         self.forsaken.retain(|key| ours.contains_key(key));
         ours
+    }
+
+    fn wants(&self, destination: &IpNet) -> bool {
+        let with_metric = |metric| Key {
+            destination: *destination,
+            metric,
+        };
+        let same = with_metric(0)..=with_metric(u32::MAX);
+        self.wanted.range(same).next().is_some()
     }
 
     async fn update(&self, key: &Key, route: &Route) -> Result<()> {

@@ -326,7 +326,14 @@ fn what_others_break_heals_and_what_is_theirs_stays() {
 fn a_route_of_a_plugin_has_a_grace_period_and_a_foreign_one_is_never_replaced() {
     in_node(|| async {
         let mut node = Node::new().await;
+        text(&format!(
+            "ip route add 10.65.0.4 dev {} proto 80",
+            node.stranger.interface
+        ));
         node.settle().await;
+        let routes = text("ip route show 10.65.0.4");
+        assert_eq!(routes.lines().count(), 1, "{routes}");
+        assert!(routes.contains("metric 1024"), "{routes}");
         let unknown = plug("shop", "unknown", "10.65.0.9").await;
         text(&format!(
             "ip route add 10.65.0.9 dev {} scope link proto 80 metric 1024",
