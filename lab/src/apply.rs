@@ -204,33 +204,36 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
 }
 
-/// The manifest with itself as annotation.
+/// The manifest with itself as annotation, in the very form that kubectl writes.
 fn with_last_applied(manifest: &Value, namespace: Option<&str>) -> Value {
-    let mut plain = manifest.clone();
+    let mut object = manifest.clone();
+    let metadata = entry(&mut object, "metadata");
     if let Some(namespace) = namespace {
-        entry(&mut plain, "metadata").insert("namespace".to_owned(), namespace.into());
+        metadata.insert("namespace".to_owned(), namespace.into());
     }
-    if let Some(annotations) = plain
-        .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    {
+    let annotations = metadata
+        .entry("annotations")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(annotations) = annotations {
         annotations.remove(LAST_APPLIED);
     }
-    let text = format!("{plain}\n");
-    let mut annotated = plain;
-    let metadata = entry(&mut annotated, "metadata");
-    let mut annotations = match metadata.remove("annotations") {
-        Some(Value::Object(annotations)) => annotations,
-        _ => Map::new(),
-    };
-    annotations.insert(LAST_APPLIED.to_owned(), Value::String(text));
-    metadata.insert("annotations".to_owned(), Value::Object(annotations));
-    annotated
+    let text = format!("{object}\n");
+    let metadata = entry(&mut object, "metadata");
+    entry_of(metadata, "annotations").insert(LAST_APPLIED.to_owned(), Value::String(text));
+    object
 }
 
 /// An object's field as an object; what else was there is replaced.
 fn entry<'a>(value: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
-    let place = &mut value[field];
+    as_object(&mut value[field])
+}
+
+/// As [`entry`], of an object.
+fn entry_of<'a>(map: &'a mut Map<String, Value>, field: &str) -> &'a mut Map<String, Value> {
+    as_object(map.entry(field).or_insert(Value::Null))
+}
+
+fn as_object(place: &mut Value) -> &mut Map<String, Value> {
     if !place.is_object() {
         *place = Value::Object(Map::new());
     }
@@ -302,6 +305,21 @@ mod tests {
             "what was applied once and no longer is"
         );
         assert_eq!(applier.apply(&changed).await.unwrap().outcome, Outcome::Unchanged);
+    }
+
+    #[test]
+    fn the_annotation_is_kubectl_s() {
+        let manifest = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"}});
+        let object = with_last_applied(&manifest, Some("default"));
+        assert_eq!(
+            object["metadata"]["annotations"][LAST_APPLIED],
+            "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"annotations\":{},\"name\":\"x\",\"namespace\":\"default\"}}\n"
+        );
+        assert_eq!(
+            with_last_applied(&object, Some("default")),
+            object,
+            "never nested"
+        );
     }
 
     #[tokio::test]

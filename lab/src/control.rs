@@ -2,7 +2,7 @@
 //!
 //! Owns the wire form on both sides. Only the user who owns the socket's directory can reach it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -90,7 +90,12 @@ pub fn status(layout: &Layout) -> Result<Option<Running>> {
         return Ok(None);
     };
     let failed = |e| Error::io(format!("ask the supervisor at {}", path.display()), e);
-    let text = ask(stream).map_err(failed)?;
+    let text = match ask(stream) {
+        // It ended while it was asked.
+        Ok(text) if text.is_empty() => return Ok(None),
+        Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => return Ok(None),
+        other => other.map_err(failed)?,
+    };
     match serde_json::from_str(&text) {
         Ok(Answer::Running(running)) => Ok(Some(running)),
         Ok(Answer::Error { error }) => Err(Error::refused(format!("the supervisor refuses: {error}"))),
@@ -144,5 +149,15 @@ mod tests {
         assert!(text.contains("\"error\"") && text.contains("status"), "{text}");
         assert!(status(&layout).unwrap().is_some(), "the next one is answered");
         server.abort();
+    }
+
+    #[test]
+    fn a_supervisor_that_ends_while_it_is_asked_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path()).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(layout.control_socket()).unwrap();
+        let ending = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        assert_eq!(status(&layout).unwrap(), None);
+        ending.join().unwrap();
     }
 }
