@@ -11,6 +11,7 @@ mod discovery;
 mod names;
 mod openapi;
 mod pages;
+mod protobuf;
 mod request;
 mod resource;
 mod schema;

@@ -27,6 +27,13 @@ pub(crate) enum Change {
 
 /// A body as a value.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, ApiError> {
+    if crate::protobuf::is_protobuf(body) {
+        return crate::protobuf::decode(body).map_err(|why| {
+            let mut error = ApiError::unsupported_media_type("application/json");
+            error.message = format!("{}: {why}", error.message);
+            error
+        });
+    }
     serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("the body of the request is not JSON: {error}")))
 }

@@ -454,3 +454,49 @@ fn server_side_apply_knows_its_managers() {
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: one}}",
     );
 }
+
+#[test]
+fn typed_commands_work() {
+    let Some(kubectl) = Kubectl::start("typed_commands_work") else {
+        return;
+    };
+    kubectl.says(&["create", "ns", "team"], "", &["namespace/team created"]);
+    kubectl.says(
+        &["create", "configmap", "c", "-n", "team", "--from-literal=a=b"],
+        "",
+        &["created"],
+    );
+    kubectl.says(
+        &["create", "secret", "generic", "s", "--from-literal=a=b"],
+        "",
+        &["created"],
+    );
+    kubectl.says(&["create", "sa", "robot"], "", &["created"]);
+    kubectl.says(
+        &["create", "deployment", "d", "--image=one", "--replicas=0"],
+        "",
+        &["created"],
+    );
+    kubectl.says(
+        &["create", "service", "clusterip", "q", "--tcp=80:web"],
+        "",
+        &["created"],
+    );
+    kubectl.says(&["run", "p", "--image=one", "--port=80"], "", &["pod/p created"]);
+    let get = |kind: &str, path: &str| kubectl.run(&["get", kind, "-o", &format!("jsonpath={path}")], "");
+    assert_eq!(get("secret/s", "{.data.a} {.type}"), "Yg== Opaque");
+    assert_eq!(
+        get(
+            "svc/q",
+            "{.spec.ports[0].port} {.spec.ports[0].targetPort} {.spec.selector.app}"
+        ),
+        "80 web q"
+    );
+    assert_eq!(
+        get(
+            "deploy/d",
+            "{.spec.selector.matchLabels.app} {.spec.template.spec.containers[0].image}"
+        ),
+        "d one"
+    );
+}
