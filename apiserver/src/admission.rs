@@ -280,13 +280,34 @@ fn containers(value: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Checks what may not change: a pod stays on its node.
-pub(crate) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
-    if resource.group.is_empty() && resource.kind == "Pod" {
-        let node = |value: &Value| value.pointer("/spec/nodeName").cloned().unwrap_or_default();
-        if node(old).as_str().is_some_and(|name| !name.is_empty()) && node(old) != node(new) {
-            let detail = "pod updates may not change fields other than `spec.containers[*].image`";
-            errors.push(FieldError::forbidden("spec.nodeName", detail));
+/// What of a pod's spec may change after its creation is left out; so is the node as long as there is none.
+fn fixed_part(pod: &Value, old: &Value) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    let bound = old.pointer("/spec/nodeName").is_some_and(|node| node != "");
+    if let Some(fields) = spec.as_object_mut() {
+        fields.retain(|name, _| match name.as_str() {
+            "activeDeadlineSeconds" | "ephemeralContainers" | "schedulingGates" => false,
+            "terminationGracePeriodSeconds" | "tolerations" => false,
+            "nodeName" => bound,
+            _ => true,
+        });
+        for list in ["containers", "initContainers"] {
+            let containers = fields.get_mut(list).and_then(Value::as_array_mut);
+            for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
+                container.remove("image");
+            }
         }
+    }
+    spec
+}
+
+/// Checks what may not change: a pod stays as it was created, and on its node.
+pub(crate) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    if !resource.group.is_empty() || resource.kind != "Pod" {
+        return;
+    }
+    if fixed_part(old, old) != fixed_part(new, old) {
+        let detail = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+        errors.push(FieldError::forbidden("spec", detail));
     }
 }

@@ -295,6 +295,16 @@ fn every_way_of_writing_works() {
         &["pod/web labeled"],
     );
     assert_eq!(get("{.metadata.labels}"), r#"{"app":"new","tier":"x"}"#);
+    let moved = [
+        "patch",
+        "pod",
+        "web",
+        "-n",
+        "team",
+        "-p",
+        r#"{"spec":{"hostNetwork":true}}"#,
+    ];
+    kubectl.refuses(&moved, "", "spec: Forbidden: pod updates may not change fields");
     let pool = kubectl.run(&["get", "ippool", "pool", "-o", "yaml"], "");
     kubectl.says(
         &["replace", "-f", "-"],
