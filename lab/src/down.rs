@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::pod_runner;
 use crate::state::Layout;
 use crate::sweep;
 use crate::topology::short_id;
@@ -18,9 +19,29 @@ pub fn down(layout: &Layout) -> Result<bool> {
     let was_there = layout.plan_file().exists()
         || !sweep::namespaces(&id)?.is_empty()
         || !sweep::processes(&id)?.is_empty();
-    sweep::sweep(&id)?;
+    end_all(layout, &id)?;
     clear(layout)?;
     Ok(was_there)
+}
+
+/// Ends every process of a lab and removes its namespaces.
+///
+/// A pod's process may have dropped the lab's mark; its network still tells it. The networks are held open meanwhile,
+/// so that nobody else's namespace can come to the same inode.
+pub(crate) fn end_all(layout: &Layout, id: &str) -> Result<()> {
+    let pods = match layout.load_plan() {
+        Ok(plan) => pod_runner::all(layout, &plan).unwrap_or_default(),
+        // Without a plan there are no records of pods either.
+        Err(_) => Vec::new(),
+    };
+    let networks: Vec<_> = pods
+        .iter()
+        .filter_map(|pod| Some((pod.place().ok()?, pod.netns_inode)))
+        .collect();
+    sweep::sweep(id)?;
+    networks
+        .iter()
+        .try_for_each(|(_, inode)| sweep::end(|| sweep::in_network(*inode)))
 }
 
 /// Removes what a crashed lab left in its directory; the lock is the caller's.

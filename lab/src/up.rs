@@ -10,14 +10,15 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::down::{clear_except_lock, down};
+use crate::down::{clear_except_lock, down, end_all};
 use crate::error::{Error, Result};
 use crate::preflight;
 use crate::process::open_log;
 use crate::state::{Layout, MARK, write_json};
+use crate::supervisor;
 use crate::topology::{Component, Options, POD_POOL, Plan, TOR_AS, Tor, outside_address, tor_address};
-use crate::{supervisor, sweep};
 
 /// The component name of the supervisor's log.
 const SUPERVISOR: &str = "supervisor";
@@ -65,10 +66,7 @@ pub async fn up(layout: &Layout, options: &Options) -> Result<Up> {
         outcome = tokio::task::spawn_blocking(move || listen(words)) => {
             outcome.unwrap_or_else(|error| Err(Error::refused(format!("waiting for the supervisor: {error}"))))
         }
-        signal = tokio::signal::ctrl_c() => Err(match signal {
-            Ok(()) => Error::refused("interrupted; the lab is taken down"),
-            Err(error) => Error::io("wait for signals", error),
-        }),
+        error = interrupted() => Err(error),
     };
     match outcome {
         Ok(()) => Ok(Up {
@@ -126,6 +124,21 @@ pub fn refuse_running(layout: &Layout) -> Result<()> {
     }
 }
 
+/// Waits until the user, or the system, wants no lab any more.
+async fn interrupted() -> Error {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => return Error::io("wait for signals", error),
+    };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => if let Err(error) = result {
+            return Error::io("wait for signals", error);
+        },
+        _ = terminate.recv() => {}
+    }
+    Error::refused("interrupted; the lab is taken down")
+}
+
 /// Takes the lab's lock, which its supervisor then keeps.
 fn lock(layout: &Layout) -> Result<File> {
     let path = layout.lock_file();
@@ -149,7 +162,7 @@ fn lock(layout: &Layout) -> Result<File> {
 
 /// Cleans what a crash left. The lock is ours, so no supervisor is alive.
 fn sweep_crashed(layout: &Layout, plan: &Plan) -> Result<()> {
-    sweep::sweep(&plan.id)?;
+    end_all(layout, &plan.id)?;
     clear_except_lock(layout)
 }
 

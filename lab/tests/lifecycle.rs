@@ -100,7 +100,7 @@ metadata: {name: a}
 spec:
   nodeName: node-1
   containers:
-  - {name: c, image: none, command: [sleep, infinity]}
+  - {name: c, image: none, command: [env, -i, sleep, '86401']}
 ---
 apiVersion: v1
 kind: Pod
@@ -159,6 +159,15 @@ fn a_lab_comes_up_carries_pods_survives_kills_and_goes_without_a_trace() {
     wait_for("the crash shows", || lab.status()["state"] == "crashed");
     lab.must(&["up", "--nodes", "1"]);
     assert_eq!(lab.status()["pods"], serde_json::json!([]), "a new lab");
+    let left = Command::new("pgrep")
+        .args(["-f", "^sleep 86401$"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        left.status.code(),
+        Some(1),
+        "a pod's process without the lab's mark is gone too"
+    );
 
     let id = short_id(&lab.dir);
     lab.must(&["down"]);
