@@ -17,12 +17,13 @@ export PATH="$bin:$PATH"
 
 lab() { caracal-lab --dir "$dir" "$@"; }
 say() { printf '\n%s# %s%s\n' "$bold" "$*" "$off"; }
-show() { printf '%s$ %s%s\n' "$bold" "$(printf '%s ' "$@" | sed "s|--dir $dir ||; s| $||")" "$off"; "$@"; }
+shown() { printf '%s$ %s%s\n' "$bold" "$(printf '%s ' "$@" | sed 's|^lab |caracal-lab |; s| $||')" "$off"; }
+show() { shown "$@"; "$@"; }
 fail() { printf '\n%sdemo: %s%s\n' "$red" "$*" "$off" >&2; exit 1; }
 must() { show "$@" || fail "this should have worked: $*"; }
 wants() { # wants PATTERN COMMAND…: shows the command; its output must have a line that matches
   local pattern=$1 output; shift
-  printf '%s$ %s%s\n' "$bold" "$*" "$off"
+  shown "$@"
   output=$("$@" 2>&1); local code=$?
   printf '%s\n' "$output"
   [ $code = 0 ] || fail "exit $code from: $*"

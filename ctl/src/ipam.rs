@@ -72,7 +72,7 @@ fn reserved_in(net: &IpNet, reserved: &[IpNet]) -> f64 {
         })
         .collect();
     parts = IpNet::aggregate(&parts);
-    parts.iter().map(size).sum()
+    parts.iter().map(size).fold(0.0, |sum, part| sum + part)
 }
 
 struct Use {
@@ -125,7 +125,7 @@ fn usage(pools: &[IPPool], blocks: &[IPAMBlock], reserved: &[IpNet], show_blocks
     let mut rows = Vec::new();
     for net in pools.iter().filter_map(|pool| network(&pool.spec.cidr)) {
         let own: Vec<&Use> = uses.iter().filter(|block| net.contains(&block.net)).collect();
-        let sum = |part: fn(&Use) -> f64| own.iter().map(|block| part(block)).sum::<f64>();
+        let sum = |part: fn(&Use) -> f64| own.iter().fold(0.0, |sum, block| sum + part(block));
         let reserved_all = reserved_in(&net, reserved);
         let outside_blocks = size(&net) - own.iter().map(|block| size(&block.net)).sum::<f64>();
         let reserved_outside = reserved_all - sum(|block| block.reserved);
@@ -268,6 +268,25 @@ mod tests {
                 ],
                 ["Block", "10.65.0.0/30", "4", "1 (25%)", "1 (25%)", "2 (50%)"]
             ]
+        );
+    }
+
+    #[test]
+    fn nothing_reserved_is_zero_without_a_sign() {
+        let pool: IPPool =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.65.0.0/16"}}))
+                .unwrap();
+        let rows = usage(&[pool], &[], &[], false);
+        assert_eq!(
+            rows,
+            [[
+                "IP Pool",
+                "10.65.0.0/16",
+                "65536",
+                "0 (0%)",
+                "0 (0%)",
+                "65536 (100%)"
+            ]]
         );
     }
 
