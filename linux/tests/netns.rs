@@ -397,6 +397,12 @@ async fn the_monitor_tells_of_links_and_routes() {
     let peer = nl.link_by_name("peer1").await.unwrap();
     nl.set_up(peer.index).await.unwrap();
     nl.set_up(cali.index).await.unwrap();
+    // The kernel finds out in the background that a device runs.
+    let settled = tokio::time::Instant::now() + Duration::from_secs(5);
+    while !nl.link_by_name("cali1").await.unwrap().running {
+        assert!(tokio::time::Instant::now() < settled, "cali1 never runs");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let route = Route::unicast(net("10.244.0.7/32"))
         .dev(cali.index)
         .scope(SCOPE_LINK)
