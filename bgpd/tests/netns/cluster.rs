@@ -69,12 +69,20 @@ async fn eventually(what: &str, seconds: u64, mut holds: impl FnMut() -> bool + 
     }
 }
 
+/// Asks the speaker, which may not have its socket yet when a test begins.
 async fn question(lab: &Lab, request: &'static str) -> Value {
-    let path = lab.path("bgpd.sock");
-    tokio::task::spawn_blocking(move || ask(&path, request))
-        .await
-        .unwrap()
-        .unwrap()
+    let end = tokio::time::Instant::now() + Duration::from_secs(5);
+    loop {
+        let path = lab.path("bgpd.sock");
+        let answer = tokio::task::spawn_blocking(move || ask(&path, request))
+            .await
+            .unwrap();
+        if let Some(answer) = answer {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < end, "no answer to {request}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }
 
 async fn tor_status(lab: &Lab) -> Value {
