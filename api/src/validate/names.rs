@@ -37,28 +37,22 @@ pub(super) fn check(findings: &mut Findings, kind: &str, name: &str) {
 
 /// RFC 1123 label.
 pub(super) fn is_label(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let is_end =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    bytes.len() <= LABEL_LEN_MAX
-        && is_end(bytes.first())
-        && is_end(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+    text.len() <= LABEL_LEN_MAX && is_part(text)
 }
 
 /// RFC 1123 subdomain. Kubernetes limits the whole and not the parts.
 pub(super) fn is_subdomain(text: &str) -> bool {
-    let is_part = |part: &str| {
-        let bytes = part.as_bytes();
-        let is_end =
-            |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        is_end(bytes.first())
-            && is_end(bytes.last())
-            && bytes
-                .iter()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-    };
     text.len() <= NAME_LEN_MAX && text.split('.').all(is_part)
+}
+
+/// Lower-case letters, digits and dashes, with no dash at either end.
+fn is_part(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let is_end =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    is_end(bytes.first())
+        && is_end(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
