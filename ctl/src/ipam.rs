@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use caracal_api::v3::{IPAMBlock, IPAMConfiguration, IPAMConfigurationSpec, IPPool, IPReservation};
+use caracal_api::v3::{IPAMBlock, IPAMConfiguration, IPAMConfigurationSpec};
 use caracal_datastore::{Client, ListOptions};
+use caracal_ipam::{Ipam, Usage, Utilization};
 use ipnet::IpNet;
 
 use crate::args::IpamShow;
@@ -28,15 +29,11 @@ pub(crate) async fn show(client: &Client, arguments: &IpamShow) -> Result<(), Fa
         ));
         return Ok(());
     }
-    let pools: Vec<IPPool> = client.list(None, &all).await?;
-    let blocks: Vec<IPAMBlock> = client.list(None, &all).await?;
-    let reservations: Vec<IPReservation> = client.list(None, &all).await?;
-    let reserved: Vec<IpNet> = reservations
-        .iter()
-        .flat_map(|reservation| &reservation.spec.reserved_cidrs)
-        .filter_map(|cidr| network(cidr))
-        .collect();
-    let rows = usage(&pools, &blocks, &reserved, arguments.show_blocks);
+    let utilization = Ipam::new(client.clone())
+        .utilization()
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?;
+    let rows = usage(&utilization, arguments.show_blocks);
     let headings = [
         "Grouping",
         "CIDR",
@@ -56,55 +53,6 @@ fn network(text: &str) -> Option<IpNet> {
         .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// Addresses of a network; as a float because IPv6 pools have more than any integer holds.
-fn size(net: &IpNet) -> f64 {
-    f64::from(net.max_prefix_len() - net.prefix_len()).exp2()
-}
-
-/// Addresses of a network that reservations cover.
-fn reserved_in(net: &IpNet, reserved: &[IpNet]) -> f64 {
-    let mut parts: Vec<IpNet> = reserved
-        .iter()
-        .filter_map(|cidr| match (net.contains(cidr), cidr.contains(net)) {
-            (true, _) => Some(*cidr),
-            (false, true) => Some(*net),
-            (false, false) => None,
-        })
-        .collect();
-    parts = IpNet::aggregate(&parts);
-    parts.iter().map(size).fold(0.0, |sum, part| sum + part)
-}
-
-struct Use {
-    net: IpNet,
-    used: f64,
-    reserved: f64,
-    free: f64,
-}
-
-fn block_use(block: &IPAMBlock, reserved: &[IpNet]) -> Option<Use> {
-    let net = network(&block.spec.cidr)?;
-    let ordinals: std::collections::BTreeSet<usize> = block
-        .spec
-        .unallocated
-        .iter()
-        .filter_map(|ordinal| usize::try_from(*ordinal).ok())
-        .collect();
-    #[expect(clippy::cast_precision_loss, reason = "a block has at most 4096 addresses")]
-    let unallocated = ordinals.len() as f64;
-    let taken_by_reservation = |ordinal: &&usize| {
-        address_at(&net, **ordinal).is_some_and(|address| reserved.iter().any(|cidr| cidr.contains(&address)))
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a block has at most 4096 addresses")]
-    let blocked = ordinals.iter().filter(taken_by_reservation).count() as f64;
-    Some(Use {
-        net,
-        used: size(&net) - unallocated,
-        reserved: reserved_in(&net, reserved),
-        free: unallocated - blocked,
-    })
-}
-
 fn address_at(net: &IpNet, ordinal: usize) -> Option<IpAddr> {
     Some(match net.network() {
         IpAddr::V4(first) => IpAddr::V4(u32::from(first).checked_add(u32::try_from(ordinal).ok()?)?.into()),
@@ -116,41 +64,33 @@ fn address_at(net: &IpNet, ordinal: usize) -> Option<IpAddr> {
     })
 }
 
-fn usage(pools: &[IPPool], blocks: &[IPAMBlock], reserved: &[IpNet], show_blocks: bool) -> Vec<Vec<String>> {
-    let mut uses: Vec<Use> = blocks
-        .iter()
-        .filter_map(|block| block_use(block, reserved))
-        .collect();
-    uses.sort_by_key(|block| block.net);
+fn usage(utilization: &Utilization, show_blocks: bool) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
-    for net in pools.iter().filter_map(|pool| network(&pool.spec.cidr)) {
-        let own: Vec<&Use> = uses.iter().filter(|block| net.contains(&block.net)).collect();
-        let sum = |part: fn(&Use) -> f64| own.iter().fold(0.0, |sum, block| sum + part(block));
-        let reserved_all = reserved_in(&net, reserved);
-        let outside_blocks = size(&net) - own.iter().map(|block| size(&block.net)).sum::<f64>();
-        let reserved_outside = reserved_all - sum(|block| block.reserved);
-        let pool = Use {
-            net,
-            used: sum(|block| block.used),
-            reserved: reserved_all,
-            free: sum(|block| block.free) + outside_blocks - reserved_outside,
-        };
-        rows.push(row("IP Pool", &pool));
+    for pool in &utilization.pools {
+        rows.push(row("IP Pool", &pool.cidr, &pool.usage));
         if show_blocks {
-            rows.extend(own.iter().map(|block| row("Block", block)));
+            rows.extend(
+                pool.blocks
+                    .iter()
+                    .map(|block| row("Block", &block.cidr, &block.usage)),
+            );
         }
     }
     rows
 }
 
-fn row(grouping: &str, usage: &Use) -> Vec<String> {
-    let total = size(&usage.net);
-    let share = |part: f64| format!("{} ({:.0}%)", five_digits(part), 100.0 * part / total);
+#[expect(clippy::cast_precision_loss, reason = "shown in five digits")]
+fn row(grouping: &str, cidr: &IpNet, usage: &Usage) -> Vec<String> {
+    let total = usage.capacity as f64;
+    let share = |part: u128| {
+        let part = part as f64;
+        format!("{} ({:.0}%)", five_digits(part), 100.0 * part / total)
+    };
     vec![
         grouping.to_owned(),
-        usage.net.to_string(),
+        cidr.to_string(),
         five_digits(total),
-        share(usage.used),
+        share(usage.in_use),
         share(usage.reserved),
         share(usage.free),
     ]
@@ -235,6 +175,7 @@ fn configuration(spec: &IPAMConfigurationSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use caracal_api::v3::{IPPool, IPReservation};
     use serde_json::json;
 
     fn block(cidr: &str) -> IPAMBlock {
@@ -253,8 +194,14 @@ mod tests {
         let pool: IPPool =
             serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.65.0.0/16"}}))
                 .unwrap();
-        let reserved = ["10.65.0.3/32".parse().unwrap()];
-        let rows = usage(&[pool], &[block("10.65.0.0/30")], &reserved, true);
+        let reservation: IPReservation = serde_json::from_value(
+            json!({"metadata": {"name": "r"}, "spec": {"reservedCIDRs": ["10.65.0.3"]}}),
+        )
+        .unwrap();
+        let rows = usage(
+            &Utilization::compute(&[pool], &[block("10.65.0.0/30")], &[reservation]),
+            true,
+        );
         assert_eq!(
             rows,
             [
@@ -276,7 +223,7 @@ mod tests {
         let pool: IPPool =
             serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"cidr": "10.65.0.0/16"}}))
                 .unwrap();
-        let rows = usage(&[pool], &[], &[], false);
+        let rows = usage(&Utilization::compute(&[pool], &[], &[]), false);
         assert_eq!(
             rows,
             [[
