@@ -4,6 +4,7 @@
 //! objects derived from Pods, Nodes, Namespaces and ServiceAccounts, the selector language, and names.
 //! Never does I/O, never reads a clock.
 
+pub mod admission;
 pub mod crd;
 pub mod k8s_policy;
 pub mod kinds;

@@ -2,51 +2,42 @@
 //! `CARACAL_VECTORS` names.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
+#[path = "vectors/admission.rs"]
+mod admission;
 #[path = "vectors/conversions.rs"]
 mod conversions;
 #[path = "vectors/names.rs"]
 mod names;
+#[path = "../../tests/vectors/reader.rs"]
+mod reader;
 #[path = "vectors/selectors.rs"]
 mod selectors;
 #[path = "vectors/validation.rs"]
 mod validation;
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
-/// Runs every case of a file and reports all that differ.
+/// Runs every case of a family and reports all that differ.
 pub(crate) fn check(family: &str, run: impl Fn(&Value) -> Value) {
     check_part(family, Value::clone, run);
 }
 
 /// As [`check`], with the part of the recorded output that is contract.
 pub(crate) fn check_part(family: &str, part: impl Fn(&Value) -> Value, run: impl Fn(&Value) -> Value) {
-    let folder = std::env::var_os("CARACAL_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors")),
-        PathBuf::from,
-    );
-    let path = folder.join(format!("{family}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let vectors: Value = serde_json::from_str(&text).unwrap();
-    let cases = vectors["cases"].as_array().unwrap();
+    let cases = reader::cases(family);
     let mut differences = Vec::new();
-    for (index, case) in cases.iter().enumerate() {
-        let (want, got) = (normal(&part(&case["out"])), normal(&run(&case["in"])));
+    for reader::Case { place, value } in &cases {
+        let (want, got) = (normal(&part(&value["out"])), normal(&run(&value["in"])));
         if want != got {
-            differences.push(format!(
-                "case {index}: {}\n  want {want}\n  got  {got}",
-                case["in"]
-            ));
+            differences.push(format!("{place}: {}\n  want {want}\n  got  {got}", value["in"]));
         }
     }
-    assert!(!cases.is_empty(), "{family}: no cases");
-    let shown = differences.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
     assert!(
         differences.is_empty(),
-        "{family}: {} of {} differ\n{shown}",
+        "{family}: {} of {} differ\n{}",
         differences.len(),
-        cases.len()
+        cases.len(),
+        differences.join("\n")
     );
 }
 
