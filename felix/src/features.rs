@@ -102,7 +102,12 @@ pub enum Refusal {
 /// When felix could program nothing here.
 pub fn check_kernel() -> Result<(), Refusal> {
     let mut sets = IpSets::open().map_err(|error| no_sets(SetType::HashNet, &error))?;
-    for kind in [SetType::HashNet, SetType::HashIp, SetType::HashIpPort] {
+    for kind in [
+        SetType::HashNet,
+        SetType::HashIp,
+        SetType::HashIpPort,
+        SetType::HashNetPort,
+    ] {
         match sets.check_support(kind) {
             Ok(()) => {}
             Err(error) if error.is_permission() => return Err(Refusal::NotRoot),

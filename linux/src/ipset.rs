@@ -70,6 +70,8 @@ pub enum SetType {
     HashNet,
     /// Addresses with protocol and port.
     HashIpPort,
+    /// Networks with protocol and port. Cannot hold /0.
+    HashNetPort,
     /// Pairs of networks.
     HashNetNet,
 }
@@ -81,6 +83,7 @@ impl SetType {
             Self::HashIp => "hash:ip",
             Self::HashNet => "hash:net",
             Self::HashIpPort => "hash:ip,port",
+            Self::HashNetPort => "hash:net,port",
             Self::HashNetNet => "hash:net,net",
         }
     }
@@ -91,6 +94,7 @@ impl SetType {
             Self::HashIp => 4,
             Self::HashNet => 6,
             Self::HashIpPort => 5,
+            Self::HashNetPort => 7,
             Self::HashNetNet => 2,
         }
     }
@@ -111,6 +115,8 @@ pub enum Member {
     Net(IpNet),
     /// An address with a protocol number and a port, in `hash:ip,port`.
     IpPort(IpAddr, u8, u16),
+    /// A network with a protocol number and a port, in `hash:net,port`.
+    NetPort(IpNet, u8, u16),
     /// Two networks, in `hash:net,net`.
     NetNet(IpNet, IpNet),
 }
@@ -390,7 +396,7 @@ fn named(name: &str) -> Result<Attributes> {
 fn member_is_v6(member: &Member) -> bool {
     match member {
         Member::Ip(ip) | Member::IpPort(ip, ..) => ip.is_ipv6(),
-        Member::Net(net) | Member::NetNet(net, _) => net.addr().is_ipv6(),
+        Member::Net(net) | Member::NetNet(net, _) | Member::NetPort(net, ..) => net.addr().is_ipv6(),
     }
 }
 
@@ -406,6 +412,11 @@ fn member_attributes(set: &str, member: &Member) -> Result<Attributes> {
         }
         Member::IpPort(ip, protocol, port) => {
             put_ip(&mut data, ATTR_IP, *ip);
+            data.put(ATTR_PORT | NLA_F_NET_BYTEORDER, &port.to_be_bytes())
+                .put(ATTR_PROTO, &[*protocol]);
+        }
+        Member::NetPort(net, protocol, port) => {
+            put_net(&mut data, set, (ATTR_IP, ATTR_CIDR), *net)?;
             data.put(ATTR_PORT | NLA_F_NET_BYTEORDER, &port.to_be_bytes())
                 .put(ATTR_PROTO, &[*protocol]);
         }
@@ -471,7 +482,11 @@ fn member_from(data: &[u8]) -> Option<Member> {
     }
     if let Some(port) = attribute(data, ATTR_PORT) {
         let port = port.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))?;
-        return Some(Member::IpPort(ip, byte(ATTR_PROTO)?, port));
+        let protocol = byte(ATTR_PROTO)?;
+        return Some(match byte(ATTR_CIDR) {
+            Some(length) => Member::NetPort(IpNet::new(ip, length).ok()?, protocol, port),
+            None => Member::IpPort(ip, protocol, port),
+        });
     }
     match byte(ATTR_CIDR) {
         Some(length) => Some(Member::Net(IpNet::new(ip, length).ok()?)),

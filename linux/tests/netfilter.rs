@@ -56,6 +56,22 @@ fn sets_of_every_type_hold_what_was_added() {
             true,
             vec![Member::IpPort("fd00::1".parse().unwrap(), 132, 9)],
         ),
+        (
+            "f",
+            SetType::HashNetPort,
+            false,
+            vec![
+                Member::NetPort("10.0.0.0/8".parse().unwrap(), 6, 80),
+                Member::NetPort("10.0.0.1/32".parse().unwrap(), 6, 80),
+                Member::NetPort("10.0.0.1/32".parse().unwrap(), 17, 80),
+            ],
+        ),
+        (
+            "g",
+            SetType::HashNetPort,
+            true,
+            vec![Member::NetPort("fd00::/64".parse().unwrap(), 132, 9)],
+        ),
     ];
     for (name, set_type, v6, members) in &cases {
         sets.create(name, &spec(*set_type, *v6)).unwrap();

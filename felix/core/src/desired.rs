@@ -5,16 +5,18 @@
 //! rule names and each chain that a rule jumps to is there. Therefore a driver creates and extends sets first, writes
 //! tables next, and deletes sets last.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use caracal_api::names;
 pub use caracal_api::names::IpVersion;
 use caracal_api::net::MacAddress;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::Rule;
+use crate::rules::{PortRange, Rule};
 
 /// The wanted state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +24,10 @@ pub struct Desired {
     /// IP sets by kernel name (`cali40…`, `cali60…`, at most 31 characters). All of ours; others with our prefixes
     /// (`cali4`, `cali6`) are left-overs.
     pub ip_sets: BTreeMap<String, IpSet>,
+    /// Sets of port ranges by [`port_set_name`]: one for each list of several ranges that some criterion
+    /// [`Match::Ports`](crate::rules::Match::Ports) has. Ranges of a set are sorted and apart. Only filled for
+    /// [`Backend::Nftables`]; all families share them.
+    pub port_sets: BTreeMap<String, Vec<PortRange>>,
     /// Tables. All tables of all enabled IP versions are present, also when they are empty.
     pub tables: BTreeMap<TableKey, Table>,
     /// Routes of the main table by destination.
@@ -89,7 +95,56 @@ pub struct Table {
     pub chains: BTreeMap<String, Vec<Rule>>,
     /// Our rules in chains of the kernel (`INPUT`, `FORWARD`, …).
     pub kernel_chains: BTreeMap<String, KernelChain>,
+    /// Maps from interface name to the chain that its packets go to, for [`Action::Dispatch`]. Only for backends that
+    /// have verdict maps ([`Backend::Nftables`]); the others get trees of chains.
+    ///
+    /// [`Action::Dispatch`]: crate::rules::Action::Dispatch
+    pub maps: BTreeMap<String, BTreeMap<String, String>>,
 }
+
+/// What the kernel's tables are written with. Rules, names and verdicts are the same; limits and dispatch differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Backend {
+    /// iptables, by either of its variants, and IP sets.
+    #[default]
+    Iptables,
+    /// nftables, with its own sets and maps.
+    Nftables,
+}
+
+impl Backend {
+    /// Name of a chain: as written if it fits, otherwise with a hash.
+    #[must_use]
+    pub fn chain_name(self, prefix: &str, id: &str) -> String {
+        match self {
+            Self::Iptables => names::chain_name(prefix, id),
+            Self::Nftables => names::nft_chain_name(prefix, id),
+        }
+    }
+
+    /// Ports that one criterion may list (a range counts as two), if there is a limit.
+    #[must_use]
+    pub const fn port_slots(self) -> Option<usize> {
+        match self {
+            Self::Iptables => Some(15),
+            Self::Nftables => None,
+        }
+    }
+}
+
+/// Name of the set of port ranges that stands for a criterion with several ([`Desired::port_sets`]). The same ranges
+/// have the same name.
+#[must_use]
+pub fn port_set_name(ranges: &[PortRange]) -> String {
+    let text: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    let mut name = names::unique_id("ports", &text.join(",")).replace(':', "-");
+    // Cut to the length that set names of every backend may have.
+    name.truncate(IP_SET_NAME_LEN_MAX);
+    name
+}
+
+/// Longest name of an IP set.
+const IP_SET_NAME_LEN_MAX: usize = 31;
 
 /// Our rules in a chain that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +164,8 @@ pub enum IpSetKind {
     HashNet,
     /// Address, protocol and port.
     HashIpPort,
+    /// Prefix, protocol and port.
+    HashNetPort,
 }
 
 impl IpSetKind {
@@ -119,6 +176,7 @@ impl IpSetKind {
             Self::HashIp => "hash:ip",
             Self::HashNet => "hash:net",
             Self::HashIpPort => "hash:ip,port",
+            Self::HashNetPort => "hash:net,port",
         }
     }
 }
@@ -138,8 +196,9 @@ pub struct IpSet {
     pub version: IpVersion,
     /// Most members that the kernel is to admit.
     pub max_members: u32,
-    /// Members, all of that kind and family. No member of a `hash:net` set has prefix length 0, which the kernel
-    /// refuses: the two halves stand for it.
+    /// Members, all of that kind and family. No prefix has length 0, which the kernel refuses: the two halves stand
+    /// for it. Prefixes of one set may contain each other ([`Cover`](crate::cover::Cover) helps those who may not
+    /// write such sets).
     pub members: BTreeSet<IpSetMember>,
 }
 
@@ -159,6 +218,15 @@ pub enum IpSetMember {
         /// Port.
         port: u16,
     },
+    /// Of `hash:net,port`.
+    NetPort {
+        /// Prefix.
+        net: IpNet,
+        /// IP protocol number: 6, 17, 132 or 136.
+        protocol: u8,
+        /// Port.
+        port: u16,
+    },
 }
 
 impl IpSetMember {
@@ -167,7 +235,7 @@ impl IpSetMember {
     pub const fn version(&self) -> IpVersion {
         let is_v4 = match self {
             Self::Ip(address) | Self::IpPort { address, .. } => address.is_ipv4(),
-            Self::Net(net) => matches!(net, IpNet::V4(_)),
+            Self::Net(net) | Self::NetPort { net, .. } => matches!(net, IpNet::V4(_)),
         };
         if is_v4 { IpVersion::V4 } else { IpVersion::V6 }
     }
@@ -184,14 +252,22 @@ impl fmt::Display for IpSetMember {
                 address,
                 protocol,
                 port,
-            } => match protocol {
-                6 => write!(f, "{address},tcp:{port}"),
-                17 => write!(f, "{address},udp:{port}"),
-                132 => write!(f, "{address},sctp:{port}"),
-                136 => write!(f, "{address},udplite:{port}"),
-                other => write!(f, "{address},{other}:{port}"),
-            },
+            } => write!(f, "{address},{}:{port}", protocol_word(*protocol)),
+            Self::NetPort { net, protocol, port } => {
+                write!(f, "{},{}:{port}", Self::Net(*net), protocol_word(*protocol))
+            }
         }
+    }
+}
+
+/// A protocol as the `ipset` program has it.
+fn protocol_word(number: u8) -> Cow<'static, str> {
+    match number {
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        132 => "sctp".into(),
+        136 => "udplite".into(),
+        other => other.to_string().into(),
     }
 }
 
@@ -236,6 +312,23 @@ pub enum RouteTarget {
 pub struct Interface {
     /// Kernel parameters.
     pub sysctls: Vec<Sysctl>,
+    /// Limit of the bandwidth to the workload: to be shaped on the host's end.
+    pub to_workload: Option<Bandwidth>,
+    /// Limit of the bandwidth from the workload: to be shaped behind a redirection.
+    pub from_workload: Option<Bandwidth>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Bits per second.
+    pub rate: u64,
+    /// Bits that may pass at once.
+    pub burst: u64,
+    /// Bits per second within a burst; none = no limit.
+    pub peak_rate: Option<u64>,
+    /// Bytes that may pass at once at peak rate.
+    pub min_burst: Option<u64>,
 }
 
 /// A kernel parameter below `/proc/sys`.
@@ -277,6 +370,10 @@ pub struct Dirty {
     pub ip_sets: BTreeMap<String, IpSetChange>,
     /// Chains of ours that are new, different or gone.
     pub chains: BTreeMap<TableKey, BTreeSet<String>>,
+    /// Maps with the interfaces whose entry is new, different or gone.
+    pub maps: BTreeMap<TableKey, BTreeMap<String, BTreeSet<String>>>,
+    /// Sets of port ranges that are new or gone.
+    pub port_sets: BTreeSet<String>,
     /// Kernel chains in which our rules changed.
     pub kernel_chains: BTreeMap<TableKey, BTreeSet<String>>,
     /// Destinations.

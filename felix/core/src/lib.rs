@@ -7,6 +7,7 @@
 pub mod calc;
 pub mod config;
 mod core;
+pub mod cover;
 pub mod desired;
 pub mod render;
 pub mod rules;

@@ -161,8 +161,8 @@ pub enum Match {
         end: End,
         /// Key of the set in [`Desired::ip_sets`](crate::Desired).
         set: String,
-        /// The set has ports.
-        with_port: bool,
+        /// For sets with ports: which port of the packet is looked up beside the address.
+        port: Option<End>,
         /// Inverts the criterion.
         negated: bool,
     },
@@ -184,6 +184,52 @@ pub enum Match {
         /// Inverts the criterion.
         negated: bool,
     },
+    /// Packets that meet this criterion come faster than this; those within the limit do not match.
+    RateAbove {
+        /// Name of the bucket, unique in the node.
+        bucket: String,
+        /// Packets per second.
+        per_second: u32,
+        /// Packets that may come at once.
+        burst: u32,
+    },
+    /// Packets that meet this criterion come no faster than this; those beyond the limit do not match.
+    RateWithin {
+        /// Packets.
+        packets: u32,
+        /// In this time.
+        per: TimeUnit,
+        /// Packets that may come at once.
+        burst: u32,
+    },
+    /// There are more connections than this through the rule.
+    ConnectionsAbove {
+        /// Connections.
+        count: u32,
+    },
+}
+
+/// Time of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum TimeUnit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+}
+
+impl TimeUnit {
+    /// The word that every backend has for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
 }
 
 /// What happens to a packet.
@@ -195,8 +241,18 @@ pub enum Action {
     Drop,
     /// It is dropped and the sender is told.
     Reject,
+    /// It is dropped and the sender's connection is reset (TCP only).
+    Reset,
     /// It goes on in the calling chain.
     Return,
+    /// It goes to the chain that a map of the table has for its interface and does not come back; without an entry it
+    /// goes on. Only for backends with maps.
+    Dispatch {
+        /// Which interface: that it came in by, or that it leaves by.
+        end: End,
+        /// Key of the map in [`Table::maps`](crate::desired::Table).
+        map: String,
+    },
     /// It goes through a chain and comes back.
     Jump(String),
     /// It goes through a chain and does not come back.
@@ -243,7 +299,9 @@ impl Action {
             Self::Accept
             | Self::Drop
             | Self::Reject
+            | Self::Reset
             | Self::Return
+            | Self::Dispatch { .. }
             | Self::SetMark { .. }
             | Self::Log { .. }
             | Self::NoTrack

@@ -122,6 +122,7 @@ fn spec(wanted: &IpSet) -> SetSpec {
             IpSetKind::HashIp => SetType::HashIp,
             IpSetKind::HashNet => SetType::HashNet,
             IpSetKind::HashIpPort => SetType::HashIpPort,
+            IpSetKind::HashNetPort => SetType::HashNetPort,
         },
         v6: wanted.version == IpVersion::V6,
         max_elements: wanted.max_members,
@@ -138,5 +139,6 @@ pub fn member(wanted: &IpSetMember) -> Member {
             protocol,
             port,
         } => Member::IpPort(address, protocol, port),
+        IpSetMember::NetPort { net, protocol, port } => Member::NetPort(net.trunc(), protocol, port),
     }
 }

@@ -120,7 +120,10 @@ fn interface(name: &str, local: &Local, config: &Config) -> Interface {
             conf("accept_ra", true, "0"),
         ]);
     }
-    Interface { sysctls }
+    Interface {
+        sysctls,
+        ..Interface::default()
+    }
 }
 
 /// `<orchestrator> <workload> <endpoint>`, each escaped as in a URL path.

@@ -175,9 +175,9 @@ fn write_match(text: &mut String, criterion: &Match, version: IpVersion) {
         Match::Set {
             end,
             set,
-            with_port,
+            port,
             negated,
-        } => write_set(text, *end, set, *with_port, *negated),
+        } => write_set(text, *end, set, *port, *negated),
         Match::Ports { end, ports, negated } => {
             let option = match end {
                 End::Source => "--source-ports",
@@ -190,22 +190,41 @@ fn write_match(text: &mut String, criterion: &Match, version: IpVersion) {
             );
         }
         Match::Icmp { type_, code, negated } => write_icmp(text, *type_, *code, *negated, version),
+        Match::RateAbove {
+            bucket,
+            per_second,
+            burst,
+        } => write_to(
+            text,
+            format_args!(
+                "-m hashlimit --hashlimit-above {per_second}/sec --hashlimit-burst {burst} --hashlimit-name {}",
+                word(bucket)
+            ),
+        ),
+        Match::RateWithin { packets, per, burst } => write_to(
+            text,
+            format_args!(
+                "-m limit --limit {packets}/{} --limit-burst {burst}",
+                per.as_str()
+            ),
+        ),
+        // Counted together, whatever the addresses: the criterion stands for the whole rule.
+        Match::ConnectionsAbove { count } => write_to(
+            text,
+            format_args!("-m connlimit --connlimit-above {count} --connlimit-mask 0 --connlimit-saddr"),
+        ),
     }
 }
 
-fn write_set(text: &mut String, end: End, set: &str, with_port: bool, negated: bool) {
-    let end = match end {
+fn write_set(text: &mut String, end: End, set: &str, port: Option<End>, negated: bool) {
+    let word = |end: End| match end {
         End::Source => "src",
         End::Destination => "dst",
     };
-    let port = if with_port {
-        format!(",{end}")
-    } else {
-        String::new()
-    };
+    let port = port.map_or_else(String::new, |port| format!(",{}", word(port)));
     write_to(
         text,
-        format_args!("-m set {}--match-set {set} {end}{port}", not(negated)),
+        format_args!("-m set {}--match-set {set} {}{port}", not(negated), word(end)),
     );
 }
 
@@ -259,7 +278,9 @@ fn write_action(text: &mut String, action: &Action, version: IpVersion, features
             };
             write_to(text, format_args!(" --jump REJECT --reject-with {with}"));
         }
-        Action::Return => text.push_str(" --jump RETURN"),
+        Action::Reset => text.push_str(" --jump REJECT --reject-with tcp-reset"),
+        // Without maps there is nothing to look up; the calculation writes trees for this backend.
+        Action::Return | Action::Dispatch { .. } => text.push_str(" --jump RETURN"),
         Action::Jump(chain) => write_to(text, format_args!(" --jump {chain}")),
         Action::Goto(chain) => write_to(text, format_args!(" --goto {chain}")),
         Action::SetMark { value: 0, mask } => {
@@ -352,7 +373,7 @@ mod tests {
         let set = Match::Set {
             end: End::Destination,
             set: "cali40n:x".to_owned(),
-            with_port: true,
+            port: Some(End::Destination),
             negated: true,
         };
         check(set, IpVersion::V4, "-m set ! --match-set cali40n:x dst,dst");

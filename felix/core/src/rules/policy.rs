@@ -187,7 +187,7 @@ fn set_match(end: End, set: &Arc<SetSpec>, version: IpVersion, negated: bool) ->
     Match::Set {
         end,
         set: names::ip_set_name(version, &set.id),
-        with_port: set.kind() == crate::desired::IpSetKind::HashIpPort,
+        port: (set.kind() == crate::desired::IpSetKind::HashIpPort).then_some(end),
         negated,
     }
 }
@@ -207,12 +207,12 @@ fn negate(criterion: Match, invert: bool) -> Match {
         Match::Set {
             end,
             set,
-            with_port,
+            port,
             negated,
         } => Match::Set {
             end,
             set,
-            with_port,
+            port,
             negated: negated != invert,
         },
         other => other,

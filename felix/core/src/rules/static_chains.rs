@@ -93,6 +93,7 @@ fn raw(config: &Config) -> Table {
             ("cali-to-host-endpoint", Vec::new()),
         ]),
         kernel_chains: hooks(&[("PREROUTING", "cali-PREROUTING"), ("OUTPUT", "cali-OUTPUT")]),
+        ..Table::default()
     }
 }
 
@@ -133,6 +134,7 @@ fn mangle(config: &Config) -> Table {
             ("PREROUTING", "cali-PREROUTING"),
             ("POSTROUTING", "cali-POSTROUTING"),
         ]),
+        ..Table::default()
     }
 }
 
@@ -163,6 +165,7 @@ fn nat(version: IpVersion, config: &Config, facts: Facts) -> Table {
             ("cali-nat-outgoing", outgoing),
         ]),
         kernel_chains,
+        ..Table::default()
     }
 }
 
@@ -171,7 +174,7 @@ fn outgoing(version: IpVersion, config: &Config) -> Vec<Rule> {
     let set = |end, id: &str, negated| Match::Set {
         end,
         set: names::ip_set_name(version, id),
-        with_port: false,
+        port: None,
         negated,
     };
     let mut matches = vec![
@@ -274,6 +277,7 @@ fn filter(version: IpVersion, config: &Config) -> Table {
     Table {
         chains: own,
         kernel_chains,
+        ..Table::default()
     }
 }
 
