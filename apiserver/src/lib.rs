@@ -7,6 +7,7 @@ mod admission;
 mod apply;
 mod backend;
 mod builtin;
+mod cel;
 mod discovery;
 mod names;
 mod openapi;

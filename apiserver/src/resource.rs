@@ -1,9 +1,10 @@
 //! Which resources are served: the built-in ones and those that CustomResourceDefinitions define.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use crate::cel::Rules;
 use crate::store::NAMESPACES;
 
 /// Where definitions are stored.
@@ -27,6 +28,8 @@ pub(crate) struct Resource {
     pub(crate) paths: Arc<[String]>,
     /// The structural schema; built-in kinds have none.
     pub(crate) schema: Option<Arc<Value>>,
+    /// The rules of that schema, compiled when they are needed first.
+    rules: Arc<OnceLock<Rules>>,
     /// The definition's `additionalPrinterColumns`.
     pub(crate) columns: Arc<[Value]>,
 }
@@ -38,6 +41,12 @@ impl Resource {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// The rules that objects keep to beyond the schema.
+    pub(crate) fn rules(&self) -> &Rules {
+        self.rules
+            .get_or_init(|| self.schema.as_deref().map(Rules::of).unwrap_or_default())
     }
 
     pub(crate) fn is_custom(&self) -> bool {
@@ -181,6 +190,7 @@ pub(crate) fn built_in() -> Vec<Arc<Resource>> {
             paths: selectable_paths(&storage).into(),
             storage: storage.into(),
             schema: None,
+            rules: Arc::default(),
             columns: Arc::default(),
         })
     };
@@ -241,6 +251,7 @@ pub(crate) fn defined(definition: &Value) -> Vec<Arc<Resource>> {
                 storage: Arc::clone(&storage),
                 paths: paths.into(),
                 schema: Some(Arc::new(schema.unwrap_or_default())),
+                rules: Arc::default(),
                 columns: version["additionalPrinterColumns"]
                     .as_array()
                     .cloned()

@@ -1,6 +1,6 @@
 //! Structural schemas: what is unknown is removed, what is absent gets its default, what is wrong is named.
 //!
-//! Not here: CEL rules (`x-kubernetes-validations`).
+//! CEL rules are the module `cel`.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -15,7 +15,7 @@ fn flag(schema: &Value, key: &str) -> bool {
     schema.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {
@@ -133,9 +133,30 @@ pub(crate) fn default(value: &mut Value, schema: &Value) {
     }
 }
 
-/// Says what is wrong with a value.
-pub(crate) fn validate(value: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    if value.is_null() && flag(schema, "nullable") {
+/// The item of the old list that has the same keys. Items of other lists have no counterpart.
+pub(crate) fn counterpart<'a>(schema: &Value, item: &Value, old: &'a Value) -> Option<&'a Value> {
+    if schema.get("x-kubernetes-list-type")? != "map" {
+        return None;
+    }
+    let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
+    let same = |other: &&Value| {
+        keys.iter().all(|key| {
+            let key = key.as_str().unwrap_or_default();
+            item.get(key) == other.get(key)
+        })
+    };
+    old.as_array()?.iter().find(same)
+}
+
+/// Says what is wrong with a value. What is as it was in `old` stays: it was judged when it came.
+pub(crate) fn validate(
+    value: &Value,
+    old: Option<&Value>,
+    schema: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    if old == Some(value) || value.is_null() && flag(schema, "nullable") {
         return;
     }
     if !has_type(value, schema) {
@@ -156,8 +177,8 @@ pub(crate) fn validate(value: &Value, schema: &Value, path: &str, errors: &mut V
         errors.push(FieldError::not_supported(path, value, &texts));
     }
     match value {
-        Value::Object(fields) => validate_object(fields, schema, path, errors),
-        Value::Array(items) => validate_array(items, schema, path, errors),
+        Value::Object(fields) => validate_object(fields, old, schema, path, errors),
+        Value::Array(items) => validate_array(items, old, schema, path, errors),
         Value::String(text) => validate_string(text, value, schema, path, errors),
         Value::Number(number) => validate_number(number.as_f64().unwrap_or(0.0), value, schema, path, errors),
         Value::Null | Value::Bool(_) => {}
@@ -190,7 +211,13 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-fn validate_object(fields: &Map<String, Value>, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn validate_object(
+    fields: &Map<String, Value>,
+    old: Option<&Value>,
+    schema: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
     for name in schema
         .get("required")
         .and_then(Value::as_array)
@@ -207,12 +234,20 @@ fn validate_object(fields: &Map<String, Value>, schema: &Value, path: &str, erro
     }
     for (name, value) in fields {
         if let Some(Some(schema)) = schema_of(schema, name) {
-            validate(value, schema, &join(path, name), errors);
+            let old = old.and_then(|old| old.get(name));
+            validate(value, old, schema, &join(path, name), errors);
         }
     }
 }
 
-fn validate_array(items: &[Value], schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn validate_array(
+    items: &[Value],
+    old: Option<&Value>,
+    list: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let schema = list;
     if let Some(limit) = limit(schema, "maxItems").filter(|limit| count(items.len()) > *limit) {
         errors.push(FieldError::too_many(path, items.len(), limit));
     }
@@ -243,7 +278,8 @@ fn validate_array(items: &[Value], schema: &Value, path: &str, errors: &mut Vec<
             seen.push(identity);
         }
         if let Some(schema) = schema.get("items") {
-            validate(item, schema, &path, errors);
+            let old = old.and_then(|old| counterpart(list, item, old));
+            validate(item, old, schema, &path, errors);
         }
     }
 }
@@ -337,11 +373,11 @@ fn validate_combined(value: &Value, schema: &Value, path: &str, errors: &mut Vec
     let list = |key: &str| schema.get(key).and_then(Value::as_array);
     let fits = |schema: &Value| {
         let mut errors = Vec::new();
-        validate(value, schema, path, &mut errors);
+        validate(value, None, schema, path, &mut errors);
         errors.is_empty()
     };
     for schema in list("allOf").into_iter().flatten() {
-        validate(value, schema, path, errors);
+        validate(value, None, schema, path, errors);
     }
     if list("anyOf").is_some_and(|all| !all.iter().any(fits)) {
         let detail = format!("{path} in body must validate at least one schema (anyOf)");
@@ -371,7 +407,7 @@ mod tests {
         default(&mut value, &schema);
         assert_eq!(value, json!({"kind": "X", "spec": {"cidr": "10", "size": 26}}));
         let mut errors = Vec::new();
-        validate(&json!({"spec": {"size": 33}}), &schema, "", &mut errors);
+        validate(&json!({"spec": {"size": 33}}), None, &schema, "", &mut errors);
         let fields: Vec<_> = errors.iter().map(|e| (e.field.as_str(), e.reason)).collect();
         assert_eq!(
             fields,

@@ -1,7 +1,8 @@
 //! The server: store and served resources together, filled at the start with what every cluster has.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
@@ -55,9 +56,14 @@ pub enum OpenError {
 #[error("{0}")]
 pub struct AddError(String);
 
+/// What a definition defines, and the revision that it was read at.
+type Defined = (u64, Vec<Arc<Resource>>);
+
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     resources: RwLock<Arc<Vec<Arc<Resource>>>>,
+    /// What was read of the definitions, by their names.
+    defined: Mutex<HashMap<String, Defined>>,
     pub(crate) pages: Pages,
 }
 
@@ -110,6 +116,7 @@ impl ApiServer {
             shared: Arc::new(Shared {
                 store,
                 resources,
+                defined: Mutex::default(),
                 pages: Pages::default(),
             }),
         }
@@ -153,8 +160,16 @@ impl ApiServer {
     /// Reads the definitions again, so that what they define is served.
     pub(crate) fn refresh_resources(&self) {
         let mut resources = resource::built_in();
+        let mut defined = self.shared.defined.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *defined);
         for definition in self.store().list(&DEFINITIONS.into(), None).objects {
-            resources.extend(resource::defined(&definition.value()));
+            let name = definition.key.name.clone();
+            let entry = match before.remove(&name) {
+                Some(same) if same.0 == definition.revision => same,
+                _ => (definition.revision, resource::defined(&definition.value())),
+            };
+            resources.extend(entry.1.iter().cloned());
+            defined.insert(name, entry);
         }
         *self
             .shared

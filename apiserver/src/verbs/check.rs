@@ -46,6 +46,33 @@ pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Que
     refused(format!("strict decoding error: {}", list.join(", ")))
 }
 
+/// Runs the rules of a definition, unless what is known already keeps them from being meaningful.
+fn rules(
+    resource: &Resource,
+    schema: &Value,
+    value: &Value,
+    old: Option<&Value>,
+    errors: &mut Vec<FieldError>,
+) {
+    let rules = resource.rules();
+    if rules.is_empty() {
+        return;
+    }
+    let blocking = [
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    ];
+    if errors.iter().any(|error| blocking.contains(&error.reason)) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        errors.push(FieldError::invalid("<nil>", &"null".into(), why));
+    } else {
+        rules.check(schema, value, old, errors);
+    }
+}
+
 /// Fills in and checks; `old` is what it replaces.
 pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
     if let Some(schema) = &resource.schema {
@@ -57,7 +84,8 @@ pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>)
     let mut errors: Vec<FieldError> = Vec::new();
     admission::validate(resource, value, &mut errors);
     if let Some(schema) = &resource.schema {
-        schema::validate(value, schema, "", &mut errors);
+        schema::validate(value, old, schema, "", &mut errors);
+        rules(resource, schema, value, old, &mut errors);
     }
     if let Some(old) = old {
         admission::validate_change(resource, old, value, &mut errors);

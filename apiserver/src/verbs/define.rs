@@ -55,9 +55,23 @@ pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
         let detail = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid(
             "spec.versions",
-            &Value::Array(versions),
+            &Value::Array(versions.clone()),
             detail,
         ));
+    }
+    let single = versions.len() == 1;
+    for (index, version) in versions.iter().enumerate() {
+        let Some(schema) = version.pointer("/schema/openAPIV3Schema") else {
+            continue;
+        };
+        let path = if single {
+            "spec.validation.openAPIV3Schema".to_owned()
+        } else {
+            format!("spec.versions[{index}].schema.openAPIV3Schema")
+        };
+        for (field, rule, why) in crate::cel::faults(schema, &path) {
+            errors.push(FieldError::invalid(&field, &rule, why));
+        }
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid(
