@@ -74,6 +74,67 @@ pub fn init_with(component: &'static str, format: Format, default_filter: Option
     Ok(())
 }
 
+/// The level of a running process. Set in the environment, it stays as it is.
+pub struct Level {
+    set: Option<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Level").finish_non_exhaustive()
+    }
+}
+
+impl Level {
+    /// Changes the level (`debug`, or a filter), unless the environment has fixed it.
+    ///
+    /// # Errors
+    /// When the filter cannot be read.
+    pub fn set(&self, value: &str) -> Result<(), Error> {
+        let filter = EnvFilter::try_new(value).map_err(|_| Error::Filter {
+            variable: "log level",
+            value: value.to_owned(),
+        })?;
+        if let Some(set) = &self.set {
+            set(filter);
+        }
+        Ok(())
+    }
+}
+
+/// As [`init`], with a level that can be changed later, as the component's configuration does.
+///
+/// # Errors
+/// When the filter cannot be read, or logging was set up before.
+pub fn init_adjustable(component: &'static str, format: Format) -> Result<Level, Error> {
+    let is_fixed = ["CARACAL_LOG", "RUST_LOG"]
+        .iter()
+        .any(|variable| std::env::var(variable).is_ok_and(|value| !value.is_empty()));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(None)?)
+        .with_writer(std::io::stderr)
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false);
+    let set: Box<dyn Fn(EnvFilter) -> bool + Send + Sync> = match format {
+        Format::Text => {
+            let builder = builder.with_ansi(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map_err(|_| Error::Twice)?;
+            Box::new(move |filter| handle.reload(filter).is_ok())
+        }
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map_err(|_| Error::Twice)?;
+            Box::new(move |filter| handle.reload(filter).is_ok())
+        }
+    };
+    tracing::info!(component, version = env!("CARGO_PKG_VERSION"), "started");
+    Ok(Level {
+        set: (!is_fixed).then_some(set),
+    })
+}
+
 fn filter(default_filter: Option<&str>) -> Result<EnvFilter, Error> {
     for variable in ["CARACAL_LOG", "RUST_LOG"] {
         if let Ok(value) = std::env::var(variable)
