@@ -55,6 +55,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "caracal-controllers",
+        &[
+            "caracal-api",
+            "caracal-datastore",
+            "caracal-ipam",
+            "caracal-reconcile",
+            "caracal-daemon",
+        ],
+    ),
+    (
         "caracal-ctl",
         &[
             "caracal-api",
