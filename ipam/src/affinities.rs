@@ -89,7 +89,7 @@ impl Ipam {
         Ok(labelled)
     }
 
-    async fn label(&self, host: &str, affinity: BlockAffinity) -> Result<bool> {
+    pub(crate) async fn label(&self, host: &str, affinity: BlockAffinity) -> Result<bool> {
         let Ok(cidr) = affinity.spec.cidr.parse::<IpNet>() else {
             return Ok(false);
         };

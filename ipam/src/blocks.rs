@@ -61,7 +61,7 @@ impl Blocks {
             let spec = &block.spec;
             let holder = spec.affinity.as_ref().filter(|holder| **holder != owner.0)?;
             let fits = |pool: &Pool| pool.net.contains(cidr) && pool.block_size == cidr.prefix_len();
-            let empty = !spec.allocations.is_empty() && spec.allocations.iter().all(Option::is_none);
+            let empty = Block::from_spec(spec.clone()).is_ok_and(|block| block.is_empty());
             // Old blocks have no claim time.
             let old = spec
                 .affinity_claim_time

@@ -165,7 +165,7 @@ impl Ipam {
     }
 
     /// The block that an address is in, also one that outlived its pool.
-    async fn block_with(&self, address: IpAddr) -> Result<Option<IPAMBlock>> {
+    pub(crate) async fn block_with(&self, address: IpAddr) -> Result<Option<IPAMBlock>> {
         let pools = self.pools().await?;
         let pools: Vec<_> = pools.iter().filter_map(with_network).collect();
         if let Some(cidr) = pool_of(&pools, address).and_then(|pool| block_in(pool, address))

@@ -70,8 +70,8 @@ impl Store {
         }
     }
 
-    /// Makes the count of a block what the block says. The block is written unchanged in between, so that an
-    /// assignment under way, which has counted up already, fails and counts anew.
+    /// Makes the count of a block what the block says, if the handle counts it. The block is written unchanged in
+    /// between, so that an assignment under way, which has counted up already, fails and counts anew.
     pub(crate) async fn settle(&self, id: &str, cidr: &IpNet) -> Result<()> {
         let mut attempts = Attempts::of(format!("handle {id}"));
         loop {
@@ -81,22 +81,15 @@ impl Store {
             let Some(counted) = object.spec.block.get(&cidr.to_string()).copied() else {
                 return Ok(());
             };
-            let mut held = 0;
-            if let Some(stored) = self.block(cidr).await? {
-                let mut block = Block::from_spec(stored.spec.clone())?;
-                held = i32::try_from(block.addresses_of(id).len()).unwrap_or(i32::MAX);
-                if held == counted {
-                    return Ok(());
-                }
-                block.bump();
-                let fence = IPAMBlock {
-                    spec: block.into_spec(),
-                    ..stored
-                };
-                if let Err(error) = self.client.update(&fence).await {
+            let held = match self.fence(id, cidr, counted).await? {
+                Ok(held) => held,
+                Err(error) => {
                     attempts.after(error).await?;
                     continue;
                 }
+            };
+            if held == counted {
+                return Ok(());
             }
             object.spec.set_count(cidr, held);
             match self.write_handle(&object).await {
@@ -104,6 +97,63 @@ impl Store {
                 Err(error) => attempts.after(error).await?,
             };
         }
+    }
+
+    /// As [`Self::settle`], and also makes a handle that a block names and that does not exist, or does not count the
+    /// block.
+    pub(crate) async fn recount(&self, id: &str, cidr: &IpNet) -> Result<()> {
+        let mut attempts = Attempts::of(format!("handle {id}"));
+        loop {
+            let stored = self.handle(id).await?;
+            let counted = stored
+                .as_ref()
+                .and_then(|stored| stored.spec.block.get(&cidr.to_string()).copied());
+            let held = match self.fence(id, cidr, counted.unwrap_or_default()).await? {
+                Ok(held) => held,
+                Err(error) => {
+                    attempts.after(error).await?;
+                    continue;
+                }
+            };
+            if held == counted.unwrap_or_default() && (held > 0 || counted.is_none()) {
+                return Ok(());
+            }
+            let written = match stored {
+                Some(mut object) => {
+                    object.spec.set_count(cidr, held);
+                    self.write_handle(&object).await
+                }
+                None => {
+                    let mut handle = Handle::new(id);
+                    handle.increment(cidr, held);
+                    let object = IPAMHandle::new(&handle_name(id), handle.0);
+                    self.client.create(&object).await.map(|_| ())
+                }
+            };
+            match written {
+                Ok(()) => return Ok(()),
+                Err(error) => attempts.after(error).await?,
+            };
+        }
+    }
+
+    /// Counts a handle's addresses in a block. When that is not what was counted before, the block is written
+    /// unchanged, so that nobody who read it before can write it after.
+    async fn fence(&self, id: &str, cidr: &IpNet, counted: i32) -> Result<caracal_datastore::Result<i32>> {
+        let Some(stored) = self.block(cidr).await? else {
+            return Ok(Ok(0));
+        };
+        let mut block = Block::from_spec(stored.spec.clone())?;
+        let held = i32::try_from(block.addresses_of(id).len()).unwrap_or(i32::MAX);
+        if held == counted {
+            return Ok(Ok(held));
+        }
+        block.bump();
+        let fence = IPAMBlock {
+            spec: block.into_spec(),
+            ..stored
+        };
+        Ok(self.client.update(&fence).await.map(|_| held))
     }
 
     /// Writes a handle in the state in which it was read, or removes it when it has become empty.

@@ -10,6 +10,7 @@ mod attempts;
 mod auto_assign;
 mod block;
 mod blocks;
+pub mod check;
 mod claim;
 mod client;
 mod error;

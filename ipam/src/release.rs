@@ -245,7 +245,7 @@ impl Store {
     }
 
     /// Removes a handle that counts nothing: what a program that stopped half-way left.
-    async fn remove_if_empty(&self, id: &str) -> Result<()> {
+    pub(crate) async fn remove_if_empty(&self, id: &str) -> Result<()> {
         let mut attempts = Attempts::of(format!("handle {id}"));
         loop {
             let Some(handle) = self.handle(id).await? else {

@@ -83,7 +83,7 @@ impl Store {
         Ok(stored.map(|stored| stored.spec).unwrap_or_default())
     }
 
-    async fn read<K: Marked>(&self, name: &str) -> Result<Option<K>> {
+    pub(crate) async fn read<K: Marked>(&self, name: &str) -> Result<Option<K>> {
         let Some(object) = repeated(|| self.client.get::<K>(None, name)).await? else {
             return Ok(None);
         };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 mod assign;
+mod check;
 mod cluster;
 mod contention;
 mod faults;
