@@ -6,6 +6,7 @@
 
 pub mod conntrack;
 pub mod error;
+pub mod handover;
 pub mod ipset;
 pub mod netlink;
 pub mod netns;

@@ -5,7 +5,7 @@
 //! Source: `setns(2)`, `network_namespaces(7)`; names under `/run/netns` are iproute2's convention.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -52,6 +52,19 @@ impl NetNs {
         };
         // Only the namespace file system answers this; a plain file left behind by a crash would fail much later.
         netns.check_is_netns(path)?;
+        Ok(netns)
+    }
+
+    /// The namespace behind a descriptor that another process opened.
+    ///
+    /// # Errors
+    /// `Invalid` when it is not one of a network namespace.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        let netns = Self {
+            file: File::from(fd),
+            path: None,
+        };
+        netns.check_is_netns(Path::new("received descriptor"))?;
         Ok(netns)
     }
 

@@ -1,16 +1,16 @@
-//! Socket options that no safe interface has: TCP-MD5 keys and the least TTL to accept.
+//! Socket options that no safe interface has (TCP-MD5 keys, the least TTL to accept), and owning received descriptors.
 //!
-//! The only unsafe code of the project: three calls of `setsockopt(2)` with plain data of known size. It never keeps
-//! a descriptor. Sources: `linux/tcp.h` (TCP_MD5SIG_EXT), `ip(7)` (IP_MINTTL), `ipv6(7)` (IPV6_MINHOPCOUNT).
+//! The only unsafe code of the project: calls of `setsockopt(2)` with plain data of known size, and taking ownership
+//! of a descriptor that `recvmsg(2)` has just made. Sources: `linux/tcp.h` (TCP_MD5SIG_EXT), `ip(7)` (IP_MINTTL), `ipv6(7)` (IPV6_MINHOPCOUNT).
 #![expect(
     unsafe_code,
-    reason = "setsockopt with structures that the safe wrappers do not know"
+    reason = "setsockopt with structures that the safe wrappers do not know; descriptors received as numbers"
 )]
 
 use std::io;
 use std::mem::size_of;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::{Error, Result};
 
@@ -116,6 +116,13 @@ fn set<F: AsFd, T>(socket: &F, level: i32, option: i32, value: &T) -> io::Result
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Owns a descriptor that the kernel has just put into this process by SCM_RIGHTS. Nobody else may have seen it.
+pub(crate) fn own_received(fd: RawFd) -> OwnedFd {
+    // SAFETY: recvmsg(2) made this descriptor for this process, and its only other copy is the number in the control
+    // message that the caller is reading.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 #[cfg(test)]
