@@ -122,6 +122,15 @@ impl Ipam {
         }
     }
 
+    /// True when a handle exists, whatever it holds.
+    ///
+    /// # Errors
+    ///
+    /// Any failed request.
+    pub async fn has_handle(&self, handle: &str) -> Result<bool> {
+        Ok(self.store.handle(handle).await?.is_some())
+    }
+
     /// The addresses of a handle.
     ///
     /// # Errors
