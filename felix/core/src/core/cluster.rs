@@ -127,7 +127,12 @@ impl Cluster {
         self.is_dirty = true;
         match update {
             Update::Pod(key, pod) => {
-                let endpoint = pod.filter(|pod| workload_endpoint::has_address(pod));
+                // A pod that is about to start here has its policy in the kernel before it has an address.
+                let is_expected = |pod: &k8s_openapi::api::core::v1::Pod| {
+                    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+                    node == Some(&self.node) && !workload_endpoint::is_finished(pod)
+                };
+                let endpoint = pod.filter(|pod| workload_endpoint::has_address(pod) || is_expected(pod));
                 let endpoint = endpoint.map(|pod| workload_endpoint::from_pod(&pod)).transpose();
                 let label = format!("Pod {key}");
                 let (endpoint, trouble) = match endpoint {
