@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::result::Route;
+use crate::talk;
 use crate::version::Version;
 
 /// Where the node agent leaves the node's name.
@@ -44,6 +45,8 @@ pub struct Conf {
     pub policy_setup_timeout_seconds: u64,
     /// Where felix says that an endpoint is programmed.
     pub endpoint_status_dir: PathBuf,
+    /// Socket of the node's daemon, which does the work if it answers; `None` = never ask it.
+    pub daemon_socket: Option<PathBuf>,
     /// What to log, and where.
     pub log: LogConf,
     /// Containers that the runtime still has (GC); `None` when it did not say.
@@ -157,7 +160,7 @@ impl Conf {
         Self::from_map(document)
     }
 
-    fn from_map(raw: Map<String, Value>) -> Result<Self> {
+    pub(crate) fn from_map(raw: Map<String, Value>) -> Result<Self> {
         let root = Fields::root(&raw);
         let version = match root.text("cniVersion")?.as_str() {
             "" => Version::DEFAULT,
@@ -179,6 +182,7 @@ impl Conf {
             readiness_gates: root.texts("readiness_gates")?,
             policy_setup_timeout_seconds: root.number("policy_setup_timeout_seconds", 0, 3600)?.unwrap_or(0),
             endpoint_status_dir: path(root, "endpoint_status_dir", ENDPOINT_STATUS_DIR)?,
+            daemon_socket: daemon_socket(root)?,
             log: log_conf(root)?,
             valid_attachments: attachments(root)?,
             prev_result: raw.get("prevResult").filter(|value| !value.is_null()).cloned(),
@@ -237,6 +241,15 @@ fn network_name(root: Fields<'_>) -> Result<String> {
 fn path(fields: Fields<'_>, key: &str, default: &str) -> Result<PathBuf> {
     let text = fields.text(key)?;
     Ok(PathBuf::from(if text.is_empty() { default } else { &text }))
+}
+
+fn daemon_socket(root: Fields<'_>) -> Result<Option<PathBuf>> {
+    let socket = path(root, "daemon_socket", talk::SOCKET)?;
+    match socket.to_str() {
+        Some("none") => Ok(None),
+        _ if socket.is_absolute() => Ok(Some(socket)),
+        _ => Err(root.wrong("daemon_socket", "an absolute path, or \"none\"")),
+    }
 }
 
 fn some_text(text: String) -> Option<String> {

@@ -53,8 +53,8 @@ impl Endpoint {
 /// The host's end of the pair of a call.
 #[must_use]
 pub fn host_interface(call: &Call) -> String {
-    let prefix = std::env::var("FELIX_INTERFACEPREFIX").unwrap_or_default();
-    let prefix = prefix
+    let prefix = call
+        .interface_prefix
         .split(',')
         .next()
         .map(str::trim)

@@ -13,17 +13,15 @@ use std::time::Duration;
 
 use caracal_api::names;
 use caracal_api::v3::{IPPool, IPPoolAllowedUse};
-use caracal_datastore::{Client, ListOptions};
+use caracal_datastore::Client;
 use caracal_ipam::{AssignIp, AutoAssign, HostLock, Ipam};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use k8s_openapi::api::core::v1::Namespace;
 
 use crate::conf::IpamConf;
 use crate::endpoint::Endpoint;
 use crate::error::{Code, Error, Result, chain};
-use crate::pod;
 use crate::result::{AddResult, IpConfig, Route};
 use crate::skel::{Call, Plugin};
 
@@ -61,10 +59,12 @@ impl Plugin for CalicoIpam {
     async fn add(&self, call: &Call) -> Result<AddResult> {
         let endpoint = Endpoint::of(call)?;
         let asked = call.args.ip()?;
-        let client = pod::connect(&call.conf, Self::NAME).await?;
-        let _lock = lock(&call.conf.ipam.lock_file).await;
+        let client = call.cluster.client(&call.conf, Self::NAME).await?;
         let addresses = match asked {
-            Some(address) => within_time(Box::pin(assign(call, &endpoint, client, address))).await?,
+            Some(address) => {
+                let _lock = lock(&call.conf.ipam.lock_file).await;
+                within_time(Box::pin(assign(call, &endpoint, client, address))).await?
+            }
             None => within_time(Box::pin(auto_assign(call, &endpoint, client))).await?,
         };
         Ok(result(&addresses))
@@ -72,10 +72,17 @@ impl Plugin for CalicoIpam {
 
     async fn del(&self, call: &Call) -> Result<()> {
         let endpoint = Endpoint::of(call)?;
-        let ipam = Ipam::new(pod::connect(&call.conf, Self::NAME).await?);
-        let _lock = lock(&call.conf.ipam.lock_file).await;
+        let ipam = Ipam::new(call.cluster.client(&call.conf, Self::NAME).await?);
+        let own = own_handle(call);
+        let older = endpoint.handle_of_workload(&call.container_id);
         within_time(Box::pin(async {
-            for handle in [own_handle(call), endpoint.handle_of_workload(&call.container_id)] {
+            let (at_hand, is_older) =
+                futures::join!(call.cluster.release_at_hand(&own), ipam.has_handle(&older),);
+            if at_hand && !is_older? {
+                return Ok(());
+            }
+            let _lock = lock(&call.conf.ipam.lock_file).await;
+            for handle in [own, older] {
                 release(&ipam, &handle).await?;
             }
             Ok(())
@@ -92,7 +99,7 @@ impl Plugin for CalicoIpam {
             .hint("the runtime gives the result of ADD to CHECK")
         })?;
         let promised = AddResult::from_json(document, call.conf.version)?;
-        let ipam = Ipam::new(pod::connect(&call.conf, Self::NAME).await?);
+        let ipam = Ipam::new(call.cluster.client(&call.conf, Self::NAME).await?);
         let handle = own_handle(call);
         let held = within_time(Box::pin(held_by(&ipam, &handle))).await?;
         let missing: Vec<String> = promised
@@ -114,14 +121,16 @@ impl Plugin for CalicoIpam {
 
     async fn gc(&self, call: &Call) -> Result<()> {
         let endpoint = Endpoint::of(call)?;
-        let client = pod::connect(&call.conf, Self::NAME).await?;
+        let client = call.cluster.client(&call.conf, Self::NAME).await?;
         let _lock = lock(&call.conf.ipam.lock_file).await;
         within_time(Box::pin(gc::collect(call, &endpoint.node, client))).await
     }
 
     async fn status(&self, call: &Call) -> Result<()> {
-        let client = pod::connect(&call.conf, Self::NAME).await;
-        let ready = async { check_pools(&client?, &call.conf.ipam).await };
+        let ready = async {
+            let client = call.cluster.client(&call.conf, Self::NAME).await?;
+            check_pools(&call.cluster.pools(&client).await?, &call.conf.ipam)
+        };
         ready.await.map_err(|error: Error| Error {
             code: Code::NotAvailable,
             ..error
@@ -221,8 +230,21 @@ async fn auto_assign(call: &Call, endpoint: &Endpoint, client: Client) -> Result
     }
     let ipam = Ipam::new(client.clone());
     let handle = own_handle(call);
-    let (held, labels) = futures::join!(held_by(&ipam, &handle), namespace_labels(&client, endpoint));
-    let held = held?;
+    let labels = namespace_labels(call, &client, endpoint).await?;
+    let mut request = AutoAssign {
+        v4: usize::from(conf.assign_ipv4),
+        v6: usize::from(conf.assign_ipv6),
+        attributes: attributes(endpoint),
+        v4_pools: conf.ipv4_pools.clone(),
+        v6_pools: conf.ipv6_pools.clone(),
+        namespace_labels: labels,
+        ..AutoAssign::workload(&endpoint.node, &handle)
+    };
+    if let Some(addresses) = call.cluster.assign_at_hand(&request).await {
+        return Ok(addresses);
+    }
+    let _lock = lock(&conf.lock_file).await;
+    let held = held_by(&ipam, &handle).await?;
     // A call that is repeated, after success or after a kill, gets what the container has.
     let wanted = |v6: bool| if v6 { conf.assign_ipv6 } else { conf.assign_ipv4 };
     let mut addresses: Vec<IpNet> = held
@@ -234,15 +256,7 @@ async fn auto_assign(call: &Call, endpoint: &Endpoint, client: Client) -> Result
         let has = addresses.iter().any(|net| net.addr().is_ipv6() == v6);
         usize::from(wanted(v6) && !has)
     };
-    let request = AutoAssign {
-        v4: count(false),
-        v6: count(true),
-        attributes: attributes(endpoint),
-        v4_pools: conf.ipv4_pools.clone(),
-        v6_pools: conf.ipv6_pools.clone(),
-        namespace_labels: labels?,
-        ..AutoAssign::workload(&endpoint.node, &handle)
-    };
+    (request.v4, request.v6) = (count(false), count(true));
     if request.v4 + request.v6 > 0 {
         let assigned = match ipam.auto_assign(&request).await {
             Ok(assigned) => assigned,
@@ -265,11 +279,15 @@ async fn give_back(ipam: &Ipam, handle: &str, all_is_new: bool, error: Error) ->
     }
 }
 
-async fn namespace_labels(client: &Client, endpoint: &Endpoint) -> Result<BTreeMap<String, String>> {
+async fn namespace_labels(
+    call: &Call,
+    client: &Client,
+    endpoint: &Endpoint,
+) -> Result<BTreeMap<String, String>> {
     let Some((namespace, _)) = &endpoint.pod else {
         return Ok(BTreeMap::new());
     };
-    let object: Option<Namespace> = client.get(None, namespace).await?;
+    let object = call.cluster.namespace(client, namespace).await?;
     Ok(object
         .and_then(|object| object.metadata.labels)
         .unwrap_or_default())
@@ -294,8 +312,7 @@ fn result(addresses: &[IpNet]) -> AddResult {
 }
 
 /// A node can give addresses when a pool of each wanted family is enabled.
-async fn check_pools(client: &Client, conf: &IpamConf) -> Result<()> {
-    let pools: Vec<IPPool> = client.list(None, &ListOptions::default()).await?;
+fn check_pools(pools: &[IPPool], conf: &IpamConf) -> Result<()> {
     let usable = |v6: bool| {
         pools.iter().any(|pool| {
             let family = pool.spec.network().is_some_and(|net| net.addr().is_ipv6() == v6);

@@ -5,20 +5,27 @@
 //! `cni-plugin/`.
 
 pub mod args;
+pub mod board;
+pub mod cluster;
 pub mod conf;
 pub mod delegate;
 pub mod endpoint;
 pub mod error;
 mod fields;
+mod front;
 pub mod host_local;
 pub mod ipam_plugin;
 mod log;
+pub mod mirror;
 pub mod node;
 pub mod plugin;
 pub mod pod;
 pub mod result;
 pub mod rollback;
+pub mod service;
 pub mod skel;
+pub mod talk;
+mod turn;
 pub mod version;
 pub mod veth;
 pub mod wishes;

@@ -74,7 +74,7 @@ impl Plugin for Calico {
         let ready = async {
             endpoint?;
             if let Some(client) = connect(call).await? {
-                pod::check_ready(&client).await?;
+                pod::check_ready(&call.cluster, &client).await?;
             }
             let delegate = Delegate::find(call, call.conf.raw.clone())?;
             if call.conf.is_calico_ipam() {
@@ -94,13 +94,12 @@ async fn connect(call: &Call) -> Result<Option<Client>> {
     if call.args.pod().is_none() && !call.conf.is_calico_ipam() {
         return Ok(None);
     }
-    pod::connect(&call.conf, Calico::NAME).await.map(Some)
+    call.cluster.client(&call.conf, Calico::NAME).await.map(Some)
 }
 
 /// The configuration that the address plugin gets: host-local's ranges may be the Node's.
 async fn ipam_conf(
     call: &Call,
-    client: Option<&Client>,
     node: &str,
     change: impl FnOnce(&mut Map<String, Value>),
 ) -> Result<Map<String, Value>> {
@@ -110,15 +109,8 @@ async fn ipam_conf(
     {
         let configured = call.conf.node.kubernetes_name.as_str();
         let node = if configured.is_empty() { node } else { configured };
-        let own;
-        let client = match client {
-            Some(client) => client,
-            None => {
-                own = pod::connect(&call.conf, Calico::NAME).await?;
-                &own
-            }
-        };
-        host_local::replace_pod_cidrs(client, node, ipam).await?;
+        let client = call.cluster.client(&call.conf, Calico::NAME).await?;
+        host_local::replace_pod_cidrs(&client, node, ipam).await?;
     }
     Ok(raw)
 }

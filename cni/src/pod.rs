@@ -10,9 +10,10 @@ use caracal_api::meta;
 use caracal_api::v3::ClusterInformation;
 use caracal_datastore::{Client, ConnectOptions};
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
+use crate::cluster::Cluster;
 use crate::conf::Conf;
 use crate::error::{Code, Error, Result, chain};
 
@@ -55,8 +56,8 @@ pub async fn connect(conf: &Conf, program: &str) -> Result<Client> {
 ///
 /// # Errors
 /// Code 11 when it is closed, or cannot be asked.
-pub async fn check_ready(client: &Client) -> Result<()> {
-    let information: Option<ClusterInformation> = client.get(None, "default").await?;
+pub async fn check_ready(cluster: &Cluster, client: &Client) -> Result<()> {
+    let information: Option<ClusterInformation> = cluster.information(client).await?;
     let Some(information) = information else {
         return Err(
             Error::new(Code::TryAgainLater, "ClusterInformation default does not exist")
@@ -87,7 +88,7 @@ pub async fn is_reachable(client: &Client) -> bool {
 /// When a request fails.
 pub async fn forget_addresses(client: &Client, pod: &Pod, container_id: &str) -> Result<()> {
     let (namespace, name) = names(pod);
-    clear_addresses(client, namespace, name, container_id)
+    clear_addresses(client, namespace, name, container_id, None)
         .await
         .map(drop)
 }
@@ -106,10 +107,16 @@ impl Workload {
     ///
     /// # Errors
     /// When one is missing or cannot be read.
-    pub async fn read(client: &Client, namespace: &str, name: &str) -> Result<Self> {
+    pub async fn read(
+        cluster: &Cluster,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Result<Self> {
         let (pod, space) = futures::join!(
-            client.get::<Pod>(Some(namespace), name),
-            client.get::<Namespace>(None, namespace),
+            cluster.pod(client, namespace, name, uid),
+            cluster.namespace(client, namespace),
         );
         let missing = |what: String| {
             Error::new(Code::Plugin, format!("{what} does not exist"))
@@ -177,7 +184,8 @@ fn names(pod: &Pod) -> (&str, &str) {
     )
 }
 
-/// Takes the addresses from the Pod, unless a newer container holds them. Returns whether this container did.
+/// Takes the addresses from the Pod, unless a newer container holds them. Returns whether this container did. `known`
+/// is the Pod as it was lately, to save a request.
 ///
 /// # Errors
 /// When the Pod keeps changing, or a request fails. A Pod that is gone is success.
@@ -186,7 +194,13 @@ pub async fn clear_addresses(
     namespace: &str,
     name: &str,
     container_id: &str,
+    mut known: Option<Pod>,
 ) -> Result<bool> {
+    // Only one that says that there is something to take away: whatever else it says may have changed.
+    known = known.filter(|pod| {
+        annotation(pod, meta::POD_CONTAINER_ID) == Some(container_id)
+            && annotation(pod, meta::POD_IPS).is_some()
+    });
     let patch_of = |pod: &Pod| {
         json!({"metadata": {
             "uid": pod.metadata.uid,
@@ -195,7 +209,11 @@ pub async fn clear_addresses(
         }})
     };
     for _ in 0..CONFLICT_RETRIES {
-        let Some(pod) = client.get::<Pod>(Some(namespace), name).await? else {
+        let pod = match known.take() {
+            Some(pod) => Some(pod),
+            None => client.get::<Pod>(Some(namespace), name).await?,
+        };
+        let Some(pod) = pod else {
             return Ok(true);
         };
         let owner = annotation(&pod, meta::POD_CONTAINER_ID);

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use crate::error::{Error, Result};
 
-type Undo<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+type Undo<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// The stack of what was done.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Rollback<'_> {
 
 impl<'a> Rollback<'a> {
     /// Registers how to undo a step. Do it before the step: a step that fails may have done half of its work.
-    pub fn push(&mut self, what: &'static str, undo: impl Future<Output = Result<()>> + 'a) {
+    pub fn push(&mut self, what: &'static str, undo: impl Future<Output = Result<()>> + Send + 'a) {
         self.done.push((what, Box::pin(undo)));
     }
 
@@ -44,19 +44,19 @@ impl<'a> Rollback<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::error::Code;
 
     #[tokio::test]
     async fn steps_are_undone_in_reverse_and_failures_are_told() {
-        let order = RefCell::new(Vec::new());
+        let order = Mutex::new(Vec::new());
         let mut rollback = Rollback::default();
         for (name, fails) in [("first", false), ("second", true), ("third", false)] {
             let order = &order;
             rollback.push(name, async move {
-                order.borrow_mut().push(name);
+                order.lock().unwrap().push(name);
                 if fails {
                     return Err(Error::new(Code::Io, "no"));
                 }
@@ -64,7 +64,7 @@ mod tests {
             });
         }
         let error = rollback.run(Error::new(Code::Plugin, "why")).await;
-        assert_eq!(*order.borrow(), ["third", "second", "first"]);
+        assert_eq!(*order.lock().unwrap(), ["third", "second", "first"]);
         assert_eq!(error.message, "why");
         assert!(error.details.contains("could not second: no"), "{error:?}");
     }

@@ -6,12 +6,16 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use caracal_linux::netns::NetNs;
 use serde_json::Value;
 
 use crate::args::Args;
-use crate::conf::{Conf, parse_object};
+use crate::cluster::Cluster;
+use crate::conf::{CALICO_IPAM, Conf, parse_object};
 use crate::error::{Code, Error, Result};
+use crate::front;
 use crate::result::AddResult;
 use crate::version::Version;
 
@@ -80,23 +84,31 @@ pub struct Call {
     pub path: Vec<PathBuf>,
     /// The network configuration.
     pub conf: Conf,
+    /// `FELIX_INTERFACEPREFIX`, as felix reads it.
+    pub interface_prefix: String,
+    /// The way to the cluster.
+    pub cluster: Cluster,
+    /// The container's namespace, when the caller passed it on already opened.
+    pub handed_netns: Option<Arc<NetNs>>,
+    /// Do the work of `calico-ipam` in this process instead of starting it.
+    pub ipam_in_process: bool,
 }
 
 /// A plugin.
-pub trait Plugin {
+pub trait Plugin: Sync {
     /// Its program's name.
     const NAME: &'static str;
 
     /// Plugs a container in.
-    fn add(&self, call: &Call) -> impl Future<Output = Result<AddResult>>;
+    fn add(&self, call: &Call) -> impl Future<Output = Result<AddResult>> + Send;
     /// Undoes ADD. What is gone already is success.
-    fn del(&self, call: &Call) -> impl Future<Output = Result<()>>;
+    fn del(&self, call: &Call) -> impl Future<Output = Result<()>> + Send;
     /// Compares with what ADD promised.
-    fn check(&self, call: &Call) -> impl Future<Output = Result<()>>;
+    fn check(&self, call: &Call) -> impl Future<Output = Result<()>> + Send;
     /// Releases what the configuration does not list.
-    fn gc(&self, call: &Call) -> impl Future<Output = Result<()>>;
+    fn gc(&self, call: &Call) -> impl Future<Output = Result<()>> + Send;
     /// Says whether containers can be plugged in.
-    fn status(&self, call: &Call) -> impl Future<Output = Result<()>>;
+    fn status(&self, call: &Call) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// Runs a plugin as a process.
@@ -120,8 +132,19 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         Ok(_) => run(plugin, |key| std::env::var(key).ok(), &stdin),
     };
     match outcome {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(document)) => emit(&document.to_string(), ExitCode::SUCCESS),
+        Ok(Outcome::Own(None)) => ExitCode::SUCCESS,
+        Ok(Outcome::Own(Some(document))) => emit(&document.to_string(), ExitCode::SUCCESS),
+        Ok(Outcome::Daemon(answer)) => {
+            let code = if answer.success {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+            if answer.document.is_empty() {
+                return code;
+            }
+            emit(&answer.document, code)
+        }
         Err(error) => {
             tracing::error!(error = %error, details = %error.details, "call failed");
             let version = version.as_deref().unwrap_or(Version::NEWEST.as_str());
@@ -147,20 +170,38 @@ fn stated_version(stdin: &[u8]) -> Option<String> {
     Some(version.to_owned()).filter(|version| !version.is_empty())
 }
 
-fn run<P: Plugin>(plugin: &P, env: impl Fn(&str) -> Option<String>, stdin: &[u8]) -> Result<Option<Value>> {
+/// Who did the work, and what came of it.
+enum Outcome {
+    Own(Option<Value>),
+    Daemon(front::Answer),
+}
+
+fn run<P: Plugin>(plugin: &P, env: impl Fn(&str) -> Option<String>, stdin: &[u8]) -> Result<Outcome> {
     if env("CNI_COMMAND").as_deref() == Some("VERSION") {
         if !stdin.iter().all(u8::is_ascii_whitespace) {
             parse_object(stdin)?;
         }
-        return Ok(Some(Version::answer(stated_version(stdin).as_deref())));
+        return Ok(Outcome::Own(Some(Version::answer(
+            stated_version(stdin).as_deref(),
+        ))));
     }
-    let call = Call::read(env, stdin)?;
+    let mut call = Call::read(&env, stdin)?;
     crate::log::start(&call.conf.log);
+    if P::NAME == CALICO_IPAM {
+        crate::delegate::end_with_parent()?;
+    }
+    call.ipam_in_process = P::NAME == CALICO_IPAM || crate::delegate::is_own(&call);
+    if call.ipam_in_process {
+        match front::ask(&call, P::NAME, &env, stdin) {
+            Ok(answer) => return Ok(Outcome::Daemon(answer)),
+            Err(reason) => tracing::debug!(reason, "the node's daemon does not take the call"),
+        }
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::new(Code::Internal, format!("start the runtime: {error}")))?;
-    runtime.block_on(dispatch(plugin, &call))
+    runtime.block_on(dispatch(plugin, &call)).map(Outcome::Own)
 }
 
 /// Runs the command of a call.
@@ -223,9 +264,24 @@ impl Call {
                 .filter(|path| !path.as_os_str().is_empty())
                 .collect(),
             conf,
+            interface_prefix: var("FELIX_INTERFACEPREFIX"),
+            cluster: Cluster::default(),
+            handed_netns: None,
+            ipam_in_process: false,
         };
         call.check_names()?;
         Ok(call)
+    }
+
+    /// The container's namespace.
+    ///
+    /// # Errors
+    /// As [`NetNs::open`].
+    pub fn open_netns(&self) -> caracal_linux::Result<Arc<NetNs>> {
+        match &self.handed_netns {
+            Some(netns) => Ok(Arc::clone(netns)),
+            None => NetNs::open(&self.netns).map(Arc::new),
+        }
     }
 
     fn check_names(&self) -> Result<()> {

@@ -4,6 +4,7 @@
 //! number, so felix adopts it. Source: Calico's `cni-plugin/pkg/dataplane/linux/dataplane_linux.go`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use caracal_linux::netlink::{Link, MacAddr, Netlink, Route, SCOPE_LINK, TABLE_LOCAL, VethEnd};
@@ -313,11 +314,8 @@ pub async fn remove_host_end(name: &str) -> Result<bool> {
 ///
 /// # Errors
 /// When the namespace cannot be entered or the kernel refuses.
-pub async fn remove_container_end(netns: &str, ifname: &str) -> Result<bool> {
-    if netns.is_empty() {
-        return Ok(false);
-    }
-    match NetNs::open(netns) {
+pub async fn remove_container_end(netns: caracal_linux::Result<Arc<NetNs>>, ifname: &str) -> Result<bool> {
+    match netns {
         Ok(netns) => remove(&Netlink::open_in(&netns)?, ifname).await,
         Err(error) if error.is_not_found() => Ok(false),
         // The path of a namespace that ended stays behind as a plain file.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use caracal_cni::board::Board;
 use caracal_daemon::health::{Health, Reporter, Reports};
 use caracal_daemon::metrics::Registry;
 use caracal_datastore::Client;
@@ -19,6 +20,7 @@ use crate::dataplane::Dataplane;
 use crate::exec::CommandRunner;
 use crate::features::{Programs, Refusal, find_programs};
 use crate::metrics::Metrics;
+use crate::pods::Pods;
 use crate::servers::Servers;
 use crate::watches::{self, Message};
 
@@ -63,6 +65,7 @@ pub struct Settings {
 /// The agent of one node, for the network namespace of the thread that made it.
 pub struct Agent<R> {
     core: Core,
+    pods: Pods,
     /// Absent until the calculation has its first result.
     dataplane: Option<Dataplane<R>>,
     /// Taken by the dataplane.
@@ -108,6 +111,7 @@ impl<R: CommandRunner> Agent<R> {
         let updates = watches::all(client);
         let now = Instant::now();
         Ok(Self {
+            pods: Pods::of(&settings.node),
             core: Core::new(Options {
                 node: settings.node,
                 parameters: settings.parameters,
@@ -126,6 +130,13 @@ impl<R: CommandRunner> Agent<R> {
             changed: None,
             not_before: now,
         })
+    }
+
+    /// Tells from now on whose policy is in the kernel.
+    #[must_use]
+    pub fn telling(mut self, board: Board) -> Self {
+        self.pods.tell(board);
+        self
     }
 
     /// The metrics, for those who watch from inside.
@@ -177,6 +188,7 @@ impl<R: CommandRunner> Agent<R> {
         match message {
             Message::Update(update) => {
                 self.metrics.updates.inc();
+                self.pods.on_update(&update);
                 self.core.on_update(update);
                 self.note_change();
             }
@@ -239,6 +251,9 @@ impl<R: CommandRunner> Agent<R> {
         }
         if let Some(dataplane) = &mut self.dataplane {
             dataplane.apply(&self.core).await;
+            if dataplane.policy_holds() {
+                self.pods.programmed();
+            }
             if self.metrics.initial_resync_time.get() == 0.0 {
                 let taken = self.started.elapsed().as_secs_f64();
                 self.metrics.initial_resync_time.set(taken);
@@ -259,6 +274,7 @@ impl<R: CommandRunner> Agent<R> {
 
     async fn calculate(&mut self) -> Result<(), Error> {
         let dirty = self.core.flush();
+        self.pods.calculated();
         if dirty.problems {
             for (object, problem) in self.core.problems() {
                 tracing::warn!(object, problem, "not understood, what it concerns is closed");

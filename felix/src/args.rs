@@ -21,6 +21,9 @@ pub struct Args {
     /// File with parameters, one "Name = value" a line [default: /etc/calico/felix.cfg, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Unix socket on which CNI plugins hand their work over; none = they work themselves
+    #[arg(long, value_name = "PATH", env = "CNI_SOCKET", default_value = caracal_cni::talk::SOCKET)]
+    pub cni_socket: PathBuf,
     /// Form of log lines: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,

@@ -138,6 +138,12 @@ impl<R: CommandRunner> Dataplane<R> {
             || self.parameters.is_failing())
     }
 
+    /// True when every rule and set is in the kernel, so that the policy of every endpoint holds.
+    #[must_use]
+    pub fn policy_holds(&self) -> bool {
+        !(self.sets.is_pending() || self.tables.is_pending())
+    }
+
     /// Does what is due.
     pub async fn apply(&mut self, core: &Core) {
         let started = Instant::now();

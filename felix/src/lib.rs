@@ -11,6 +11,7 @@ pub mod exec;
 pub mod features;
 pub mod metrics;
 pub mod parameters;
+mod pods;
 pub mod retry;
 pub mod servers;
 pub mod watches;

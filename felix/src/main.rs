@@ -1,9 +1,11 @@
 //! `caracal-felix`: the node agent as a program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use caracal_cni::board::Board;
+use caracal_cni::service::{Options, Service};
 use caracal_daemon::{logging, signals};
 use caracal_datastore::{Client, ConnectOptions};
 use caracal_felix::agent::{Agent, Settings};
@@ -60,7 +62,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let client = Client::connect(&options).await?;
     tracing::info!(node = settings.node, "this node");
-    let agent = Agent::new(SystemRunner, &client, settings).await?;
+    let board = Board::default();
+    let _plugins = serve_plugins(args.cni_socket, &settings.node, options, &board).await;
+    let agent = Agent::new(SystemRunner, &client, settings).await?.telling(board);
     agent
         .run(async {
             match signals::shutdown().await {
@@ -70,6 +74,39 @@ async fn run(args: Args) -> anyhow::Result<()> {
         })
         .await?;
     Ok(())
+}
+
+/// Serves CNI plugins. Without that they do the same work themselves, so a failure is no reason to end.
+async fn serve_plugins(
+    socket: PathBuf,
+    node: &str,
+    connect: ConnectOptions,
+    board: &Board,
+) -> Option<Service> {
+    if socket == Path::new("none") {
+        return None;
+    }
+    let options = Options {
+        socket,
+        node: node.to_owned(),
+        connect: ConnectOptions {
+            user_agent: concat!("caracal-felix-cni/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..connect
+        },
+        board: Some(board.clone()),
+    };
+    // It starts a runtime of its own, which a thread that drives one may not.
+    let started = tokio::task::spawn_blocking(move || Service::start(options)).await;
+    match started
+        .map_err(anyhow::Error::from)
+        .and_then(|started| Ok(started?))
+    {
+        Ok(service) => Some(service),
+        Err(error) => {
+            tracing::warn!(error = %error, "CNI plugins are not served here, they work themselves");
+            None
+        }
+    }
 }
 
 fn node_name(given: Option<String>) -> anyhow::Result<String> {

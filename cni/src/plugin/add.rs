@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use caracal_api::meta;
 use caracal_datastore::Client;
@@ -17,11 +19,15 @@ use crate::pod::{self, Workload};
 use crate::result::{AddResult, Interface, IpConfig};
 use crate::rollback::Rollback;
 use crate::skel::{Call, Command};
+use crate::turn::Turn;
 use crate::veth::{self, Plan};
 use crate::wishes::{Source, Wishes};
 
 /// Where the node agent leaves the MTU of pods.
 const MTU_FILE: &str = "/var/lib/calico/mtu";
+
+/// How long the pod's policy is waited for where felix itself answers, unless configured.
+const POLICY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known before anything is changed.
 struct Job<'a> {
@@ -30,12 +36,14 @@ struct Job<'a> {
     client: Option<Client>,
     workload: Option<Workload>,
     wishes: Wishes,
-    netns: NetNs,
+    netns: Arc<NetNs>,
     mtu: Option<u32>,
 }
 
 pub(super) async fn add(plugin: &Calico, call: &Call) -> Result<AddResult> {
-    let job = prepare(call).await?;
+    let endpoint = Endpoint::of(call)?;
+    let _turn = Turn::take(&endpoint.host_interface).await?;
+    let job = Box::pin(prepare(call, endpoint)).await?;
     let mut rollback = Rollback::default();
     match work(plugin, &job, &mut rollback).await {
         Ok(result) => {
@@ -49,6 +57,24 @@ pub(super) async fn add(plugin: &Calico, call: &Call) -> Result<AddResult> {
 /// felix derives a pod's endpoint from the Pod, where the interface is always called eth0.
 async fn wait_for_policy(job: &Job<'_>) {
     let call = job.call;
+    if let Some(workload) = &job.workload {
+        let limit = match call.conf.policy_setup_timeout_seconds {
+            0 => POLICY_TIMEOUT,
+            seconds => Duration::from_secs(seconds),
+        };
+        match call.cluster.wait_for_policy(&workload.pod, limit).await {
+            Some(true) => return,
+            Some(false) => {
+                // Until then the host drops what comes from and goes to it.
+                tracing::warn!(
+                    interface = job.endpoint.host_interface,
+                    "the pod's policy is not in the kernel in time"
+                );
+                return;
+            }
+            None => {}
+        }
+    }
     let (workload, orchestrator, endpoint) = match &job.endpoint.pod {
         Some((namespace, name)) => (format!("{namespace}/{name}"), meta::ORCHESTRATOR_K8S, "eth0"),
         None => (call.container_id.clone(), "cni", call.ifname.as_str()),
@@ -56,10 +82,9 @@ async fn wait_for_policy(job: &Job<'_>) {
     gates::wait_for_felix(&call.conf, &workload, orchestrator, endpoint).await;
 }
 
-async fn prepare(call: &Call) -> Result<Job<'_>> {
-    let endpoint = Endpoint::of(call)?;
+async fn prepare(call: &Call, endpoint: Endpoint) -> Result<Job<'_>> {
     let mtu = mtu(&call.conf.device, Path::new(MTU_FILE))?;
-    let netns = NetNs::open(&call.netns).map_err(|error| {
+    let netns = call.open_netns().map_err(|error| {
         Error::from(error).hint(format_args!(
             "CNI_NETNS is {:?}: give a network namespace",
             call.netns
@@ -70,7 +95,7 @@ async fn prepare(call: &Call) -> Result<Job<'_>> {
     }
     let client = connect(call).await?;
     let workload = match &client {
-        Some(client) => read(client, &endpoint).await?,
+        Some(client) => read(call, client, &endpoint).await?,
         None => None,
     };
     gates::wait_for_gates(&call.conf).await?;
@@ -90,12 +115,17 @@ async fn prepare(call: &Call) -> Result<Job<'_>> {
 }
 
 /// Everything that is asked of the API before a change, at once.
-async fn read(client: &Client, endpoint: &Endpoint) -> Result<Option<Workload>> {
+async fn read(call: &Call, client: &Client, endpoint: &Endpoint) -> Result<Option<Workload>> {
+    let cluster = &call.cluster;
     let Some((namespace, name)) = &endpoint.pod else {
-        pod::check_ready(client).await?;
+        pod::check_ready(cluster, client).await?;
         return Ok(None);
     };
-    let (ready, workload) = futures::join!(pod::check_ready(client), Workload::read(client, namespace, name));
+    let uid = call.args.get("K8S_POD_UID");
+    let (ready, workload) = futures::join!(
+        pod::check_ready(cluster, client),
+        Workload::read(cluster, client, namespace, name, uid),
+    );
     ready?;
     let workload = workload?;
     check_node(&workload, &endpoint.node, namespace, name)?;
@@ -154,17 +184,31 @@ async fn work<'a>(plugin: &Calico, job: &'a Job<'a>, rollback: &mut Rollback<'a>
             .hint("check assign_ipv4, assign_ipv6 and the ipFamilies annotation"));
     }
     (plugin.after)(Step::Assigned)?;
-    let mac = attach(job, &addresses, &assigned, rollback).await?;
-    (plugin.after)(Step::Attached)?;
+    let host_name = job.endpoint.host_interface.as_str();
+    rollback.push("remove the interface", async move {
+        veth::remove_host_end(host_name).await.map(drop)
+    });
     if let (Some(client), Some(workload)) = (&job.client, &job.workload) {
         let pod = &workload.pod;
         // A lost answer leaves open whether the Pod has been written.
         rollback.push("take the addresses from the pod", async move {
             pod::forget_addresses(client, pod, &job.call.container_id).await
         });
-        pod::write_addresses(client, pod, &addresses, &job.call.container_id).await?;
     }
-    (plugin.after)(Step::Recorded)?;
+    // The kernel and the API server work at the same time; success means that both have succeeded.
+    let attaching = async {
+        let mac = attach(job, &addresses, &assigned).await?;
+        (plugin.after)(Step::Attached).map(|()| mac)
+    };
+    let recording = async {
+        if let (Some(client), Some(workload)) = (&job.client, &job.workload) {
+            pod::write_addresses(client, &workload.pod, &addresses, &job.call.container_id).await?;
+        }
+        (plugin.after)(Step::Recorded)
+    };
+    let (mac, recorded) = futures::join!(attaching, recording);
+    let mac = mac?;
+    recorded?;
     Ok(result(job, &addresses, assigned, mac))
 }
 
@@ -173,10 +217,7 @@ async fn assign<'a>(job: &'a Job<'a>, rollback: &mut Rollback<'a>) -> Result<Add
         return Ok(unmanaged(addresses));
     }
     let call = job.call;
-    let conf = ipam_conf(call, job.client.as_ref(), &job.endpoint.node, |ipam| {
-        job.wishes.apply(ipam)
-    })
-    .await?;
+    let conf = ipam_conf(call, &job.endpoint.node, |ipam| job.wishes.apply(ipam)).await?;
     let delegate = Delegate::find(call, conf)?;
     let undo = delegate.clone();
     rollback.push("release the addresses", async move {
@@ -229,17 +270,9 @@ fn unmanaged(addresses: &[IpAddr]) -> AddResult {
     }
 }
 
-async fn attach<'a>(
-    job: &'a Job<'a>,
-    addresses: &[IpNet],
-    assigned: &AddResult,
-    rollback: &mut Rollback<'a>,
-) -> Result<String> {
+async fn attach(job: &Job<'_>, addresses: &[IpNet], assigned: &AddResult) -> Result<String> {
     let device = &job.call.conf.device;
     let host_name = job.endpoint.host_interface.as_str();
-    rollback.push("remove the interface", async move {
-        veth::remove_host_end(host_name).await.map(drop)
-    });
     let plan = Plan {
         netns: &job.netns,
         ifname: &job.call.ifname,

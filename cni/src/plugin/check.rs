@@ -4,7 +4,6 @@
 
 use caracal_api::meta;
 use caracal_linux::netlink::{Link, Netlink, Route};
-use caracal_linux::netns::NetNs;
 use caracal_linux::sysctl;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
@@ -32,7 +31,7 @@ pub(super) async fn check(call: &Call) -> Result<()> {
     compare_container(call, &promised, &mut differences).await?;
     compare_host(&endpoint, &promised, &mut differences).await?;
     if let Some(client) = connect(call).await? {
-        pod::check_ready(&client).await?;
+        pod::check_ready(&call.cluster, &client).await?;
         if let Some((namespace, name)) = &endpoint.pod {
             let pod = client.get::<Pod>(Some(namespace), name).await?;
             compare_pod(call, pod.as_ref(), &promised, &mut differences);
@@ -65,7 +64,7 @@ fn own_addresses(call: &Call, promised: &AddResult) -> Vec<IpNet> {
 }
 
 async fn compare_container(call: &Call, promised: &AddResult, differences: &mut Vec<String>) -> Result<()> {
-    let netns = match NetNs::open(&call.netns) {
+    let netns = match call.open_netns() {
         Ok(netns) => netns,
         Err(error) => {
             differences.push(format!("its namespace {} is gone: {error}", call.netns));
@@ -206,7 +205,7 @@ async fn compare_allocation(call: &Call, endpoint: &Endpoint, differences: &mut 
     if call.conf.ipam.kind.is_empty() {
         return Ok(());
     }
-    let raw = ipam_conf(call, None, &endpoint.node, |_| {}).await?;
+    let raw = ipam_conf(call, &endpoint.node, |_| {}).await?;
     let delegate = Delegate::find(call, raw)?;
     match delegate.tell(call, Command::Check, &Changes::default()).await {
         Ok(()) => Ok(()),

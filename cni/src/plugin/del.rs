@@ -9,10 +9,12 @@ use crate::endpoint::Endpoint;
 use crate::error::{Code, Error, Result};
 use crate::pod;
 use crate::skel::{Call, Command};
+use crate::turn::Turn;
 use crate::veth;
 
 pub(super) async fn del(call: &Call) -> Result<()> {
     let endpoint = Endpoint::of(call)?;
+    let _turn = Turn::take(&endpoint.host_interface).await?;
     let recorded = forget(call, &endpoint).await;
     if let Err(Refused::Closed(error)) = recorded {
         return Err(error);
@@ -49,7 +51,7 @@ async fn forget(call: &Call, endpoint: &Endpoint) -> Result<bool, Refused> {
         Ok(None) => return Ok(true),
         Err(error) => return Err(Refused::Failed(error)),
     };
-    if let Err(error) = pod::check_ready(&client).await {
+    if let Err(error) = pod::check_ready(&call.cluster, &client).await {
         let reachable = pod::is_reachable(&client).await;
         return Err(if reachable {
             Refused::Closed(error)
@@ -60,13 +62,19 @@ async fn forget(call: &Call, endpoint: &Endpoint) -> Result<bool, Refused> {
     let Some((namespace, name)) = &endpoint.pod else {
         return Ok(true);
     };
-    pod::clear_addresses(&client, namespace, name, &call.container_id)
+    let known = call
+        .cluster
+        .at_hand()
+        .and_then(|near| near.mirror.pod(namespace, name, None));
+    pod::clear_addresses(&client, namespace, name, &call.container_id, known)
         .await
         .map_err(Refused::Failed)
 }
 
 async fn remove_interface(call: &Call, endpoint: &Endpoint, is_owner: bool) -> Result<()> {
-    veth::remove_container_end(&call.netns, &call.ifname).await?;
+    if !call.netns.is_empty() {
+        veth::remove_container_end(call.open_netns(), &call.ifname).await?;
+    }
     if is_owner {
         // A process may keep a namespace whose path is gone; the host's end would stay for ever.
         veth::remove_host_end(&endpoint.host_interface).await?;
@@ -79,7 +87,7 @@ async fn release(call: &Call, endpoint: &Endpoint) -> Result<()> {
     if conf.ipam.kind.is_empty() {
         return Ok(());
     }
-    let raw = match ipam_conf(call, None, &endpoint.node, |_| {}).await {
+    let raw = match ipam_conf(call, &endpoint.node, |_| {}).await {
         Ok(raw) => raw,
         // The range matters to ADD only: host-local releases by container.
         Err(error) if error.code == Code::InvalidConfig => conf.raw.clone(),

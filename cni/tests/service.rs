@@ -1,0 +1,404 @@
+//! The daemon's side and the plugin's programs together: who does the work, and that it is the same work.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use caracal_api::v3::{IPAMBlock, IPAMHandle};
+use caracal_cni::board::Board;
+use caracal_cni::service::{Options, Service};
+use caracal_cni::talk::{self, Reply};
+use caracal_datastore::{ConnectOptions, ListOptions};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use support::{Container, Node, Outcome};
+
+const SOCKET: &str = "cni.sock";
+
+async fn start() -> Node {
+    let node = Node::start().await;
+    for (name, cidr, block_size) in [("blue", "10.244.0.0/24", 26), ("blue6", "fd00:244::/112", 122)] {
+        node.create(json!({
+            "apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": name},
+            "spec": {"cidr": cidr, "blockSize": block_size, "ipipMode": "Never", "vxlanMode": "Never",
+                "nodeSelector": "all()", "allowedUses": ["Workload", "Tunnel"]},
+        }))
+        .await;
+    }
+    node
+}
+
+fn options(node: &Node, board: Option<Board>) -> Options {
+    Options {
+        socket: node.path(SOCKET),
+        node: "node-1".to_owned(),
+        connect: ConnectOptions {
+            kubeconfig: Some(node.path("kubeconfig")),
+            ..ConnectOptions::default()
+        },
+        board,
+    }
+}
+
+/// A daemon in the node's network namespace, once it answers.
+async fn serve(node: &Node, board: Option<Board>) -> Service {
+    let options = options(node, board);
+    let service = node.netns.run(move || Service::start(options)).unwrap().unwrap();
+    let probe = Container::new("probe");
+    for _ in 0..500 {
+        // A CHECK of a container that is not there changes nothing; only who answers it matters.
+        let outcome = node.calico("DEL", &probe, None, &conf(node)).await;
+        if by_daemon(&outcome) {
+            return service;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the service never answers");
+}
+
+fn conf(node: &Node) -> Value {
+    let mut conf = node.conf(&json!({"type": "calico-ipam"}));
+    conf["daemon_socket"] = json!(node.path(SOCKET));
+    conf
+}
+
+/// The plugin says on standard error why it works itself.
+fn by_daemon(outcome: &Outcome) -> bool {
+    !outcome.stderr.contains("does not take the call")
+}
+
+async fn call(node: &Node, command: &str, container: &Container, pod: &str, conf: &Value) -> Outcome {
+    let mut env = node.env(command, container, Some(pod));
+    let stored: Option<Pod> = node.client.get(Some("default"), pod).await.unwrap();
+    let uid = stored.and_then(|pod| pod.metadata.uid).unwrap_or_default();
+    for (key, value) in &mut env {
+        if key == "CNI_ARGS" {
+            value.push_str(&format!(";K8S_POD_UID={uid}"));
+        }
+    }
+    node.run(env!("CARGO_BIN_EXE_calico"), env, conf).await
+}
+
+async fn allocated(node: &Node) -> usize {
+    let blocks: Vec<IPAMBlock> = node.client.list(None, &ListOptions::default()).await.unwrap();
+    let count = |block: &IPAMBlock| block.spec.allocations.iter().flatten().count();
+    blocks.iter().map(count).sum()
+}
+
+async fn is_clean(node: &Node) {
+    assert_eq!(node.pod_devices().await, Vec::<String>::new());
+    assert_eq!(allocated(node).await, 0);
+    let handles: Vec<IPAMHandle> = node.client.list(None, &ListOptions::default()).await.unwrap();
+    assert_eq!(handles.len(), 0, "{handles:?}");
+}
+
+fn writes(requests: &[String]) -> Vec<&str> {
+    let write = |request: &&str| !request.starts_with("GET");
+    requests.iter().map(String::as_str).filter(write).collect()
+}
+
+fn reads(requests: &[String]) -> Vec<&str> {
+    let plain = |request: &&str| request.starts_with("GET") && !request.contains("watch=");
+    requests.iter().map(String::as_str).filter(plain).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_plugs_in_with_three_writes_and_no_question() {
+    let node = start().await;
+    let _service = serve(&node, None).await;
+    let conf = conf(&node);
+    let (first, second) = (Container::new("c0"), Container::new("c1"));
+    node.create_pod("web-0", &json!({})).await;
+    node.create_pod("web-1", &json!({})).await;
+    let claims = call(&node, "ADD", &first, "web-0", &conf).await;
+    assert!(claims.success && by_daemon(&claims), "{claims:?}");
+    // The block that was claimed just now becomes known by the watch; one more takes the short way for sure.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let warm = Container::new("c2");
+    node.create_pod("web-2", &json!({})).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    call(&node, "ADD", &warm, "web-2", &conf).await;
+    node.take_requests();
+    let outcome = call(&node, "ADD", &second, "web-1", &conf).await;
+    assert!(outcome.success && by_daemon(&outcome), "{outcome:?}");
+    let requests = node.take_requests();
+    assert_eq!(writes(&requests).len(), 3, "{requests:#?}");
+    assert_eq!(reads(&requests), Vec::<&str>::new());
+
+    let direct = node.path("cni.sock.away");
+    let mut away = conf.clone();
+    away["daemon_socket"] = json!(direct);
+    away["prevResult"] = outcome.document.clone();
+    let check = call(&node, "CHECK", &second, "web-1", &away).await;
+    assert!(
+        check.success && !by_daemon(&check),
+        "the direct way finds all as promised: {check:?}"
+    );
+    assert_eq!(
+        node.annotations("web-1").await["cni.projectcalico.org/containerID"],
+        "c1"
+    );
+
+    node.take_requests();
+    let outcome = call(&node, "DEL", &second, "web-1", &conf).await;
+    assert!(outcome.success && by_daemon(&outcome), "{outcome:?}");
+    let requests = node.take_requests();
+    // The address from the Pod, the block, the handle in two steps; whether an older handle exists is asked.
+    assert_eq!(writes(&requests).len(), 4, "{requests:#?}");
+    assert_eq!(reads(&requests).len(), 1, "{requests:#?}");
+    for (container, pod) in [(&first, "web-0"), (&warm, "web-2")] {
+        assert!(call(&node, "DEL", container, pod, &conf).await.success);
+    }
+    is_clean(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_families_and_ten_at_once_are_served_and_released() {
+    let node = start().await;
+    let _service = serve(&node, None).await;
+    let mut conf = conf(&node);
+    conf["ipam"]["assign_ipv6"] = json!("true");
+    let containers: Vec<Container> = (0..10)
+        .map(|index| Container::new(&format!("c{index}")))
+        .collect();
+    for index in 0..10 {
+        node.create_pod(&format!("web-{index}"), &json!({})).await;
+    }
+    for round in 0..3 {
+        let calls = containers.iter().enumerate().map(|(index, container)| {
+            let (node, conf) = (&node, &conf);
+            async move { call(node, "ADD", container, &format!("web-{index}"), conf).await }
+        });
+        let mut addresses = std::collections::BTreeSet::new();
+        for outcome in futures::future::join_all(calls).await {
+            assert!(outcome.success && by_daemon(&outcome), "{round}: {outcome:?}");
+            let ips = outcome.document["ips"].as_array().unwrap();
+            assert_eq!(ips.len(), 2);
+            addresses.extend(ips.iter().map(|ip| ip["address"].as_str().unwrap().to_owned()));
+        }
+        assert_eq!(addresses.len(), 20, "{round}: {addresses:?}");
+        assert_eq!(allocated(&node).await, 20);
+        let calls = containers.iter().enumerate().map(|(index, container)| {
+            let (node, conf) = (&node, &conf);
+            async move { call(node, "DEL", container, &format!("web-{index}"), conf).await }
+        });
+        for outcome in futures::future::join_all(calls).await {
+            assert!(outcome.success, "{round}: {outcome:?}");
+        }
+        is_clean(&node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn add_again_through_the_daemon_or_not_gives_the_same_address() {
+    let node = start().await;
+    let _service = serve(&node, None).await;
+    let conf = conf(&node);
+    let mut away = conf.clone();
+    away["daemon_socket"] = json!("none");
+    node.create_pod("web-0", &json!({})).await;
+    let container = Container::new("c0");
+    let first = call(&node, "ADD", &container, "web-0", &conf).await;
+    for conf in [&conf, &away, &conf] {
+        let again = call(&node, "ADD", &container, "web-0", conf).await;
+        assert!(again.success, "{again:?}");
+        assert_eq!(again.document["ips"], first.document["ips"]);
+        assert_eq!(allocated(&node).await, 1);
+    }
+    assert!(call(&node, "DEL", &container, "web-0", &conf).await.success);
+    is_clean(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_of_another_node_or_namespace_refuses_and_the_plugin_works_itself() {
+    let node = start().await;
+    let mut elsewhere = options(&node, None);
+    elsewhere.node = "node-2".to_owned();
+    let service = node
+        .netns
+        .run(move || Service::start(elsewhere))
+        .unwrap()
+        .unwrap();
+    node.create_pod("web-0", &json!({})).await;
+    let container = Container::new("c0");
+    let outcome = call(&node, "ADD", &container, "web-0", &conf(&node)).await;
+    assert!(outcome.success && !by_daemon(&outcome), "{outcome:?}");
+    drop(service);
+    // In the namespace of this test, not in the node's.
+    let other = options(&node, None);
+    let _service = std::thread::spawn(move || Service::start(other))
+        .join()
+        .unwrap()
+        .unwrap();
+    let outcome = call(&node, "DEL", &container, "web-0", &conf(&node)).await;
+    assert!(outcome.success, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("another network namespace"),
+        "{outcome:?}"
+    );
+    is_clean(&node).await;
+}
+
+/// A daemon that answers with these replies and then ends the connection; `None` = it never answers.
+fn false_daemon(node: &Node, replies: Option<Vec<Reply>>) {
+    let path = node.path(SOCKET);
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let Some(replies) = &replies else {
+                kept.push(stream);
+                continue;
+            };
+            let mut prefix = [0; 4];
+            stream.read_exact(&mut prefix).unwrap();
+            let mut text = vec![0; talk::length(prefix).unwrap()];
+            stream.read_exact(&mut text).unwrap();
+            for reply in replies {
+                stream.write_all(&talk::encode(reply).unwrap()).unwrap();
+            }
+            // The word go arrives, and the daemon dies.
+            let _ = stream.read(&mut [0]);
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_works_itself_when_the_daemon_is_silent_or_dies() {
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let replies = [
+        None,
+        Some(vec![]),
+        Some(vec![Reply::Ready]),
+        Some(vec![Reply::Done {
+            success: true,
+            document: "{}".into(),
+        }]),
+        Some(vec![Reply::Ready, Reply::Ready]),
+    ];
+    for replies in replies {
+        false_daemon(&node, replies.clone());
+        let container = Container::new("c0");
+        let outcome = call(&node, "ADD", &container, "web-0", &conf(&node)).await;
+        assert!(
+            outcome.success && !by_daemon(&outcome),
+            "{replies:?}: {outcome:?}"
+        );
+        assert_eq!(outcome.document["ips"].as_array().unwrap().len(), 1);
+        assert!(
+            call(&node, "DEL", &container, "web-0", &conf(&node))
+                .await
+                .success
+        );
+        is_clean(&node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn add_returns_when_the_policy_of_this_very_pod_holds() {
+    let node = start().await;
+    let board = Board::default();
+    let _service = serve(&node, Some(board.clone())).await;
+    let mut conf = conf(&node);
+    conf["policy_setup_timeout_seconds"] = json!(30);
+    node.create_pod("web-0", &json!({})).await;
+    let pod: Pod = node.client.get(Some("default"), "web-0").await.unwrap().unwrap();
+    board.add(["of-another-pod".to_owned()]);
+    let held = Duration::from_millis(400);
+    let started = Instant::now();
+    tokio::spawn(async move {
+        tokio::time::sleep(held).await;
+        board.add(pod.metadata.uid);
+    });
+    let container = Container::new("c0");
+    let outcome = call(&node, "ADD", &container, "web-0", &conf).await;
+    assert!(outcome.success && by_daemon(&outcome), "{outcome:?}");
+    assert!(started.elapsed() >= held, "{:?}", started.elapsed());
+    // A pod whose policy is never told starts nevertheless, closed by the host.
+    conf["policy_setup_timeout_seconds"] = json!(1);
+    node.create_pod("web-1", &json!({})).await;
+    let outcome = call(&node, "ADD", &Container::new("c1"), "web-1", &conf).await;
+    assert!(outcome.success && by_daemon(&outcome), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_not_root_is_turned_away() {
+    let node = start().await;
+    let _service = serve(&node, None).await;
+    // Even when somebody opens the doors of the file system.
+    for path in [
+        node.folder.path().to_owned(),
+        node.path(SOCKET),
+        node.path("kubeconfig"),
+    ] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let program = node.path("calico-copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_calico"), &program).unwrap();
+    node.create_pod("web-0", &json!({})).await;
+    let container = Container::new("c0");
+    let mut command = std::process::Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program);
+    command.env_clear().env("PATH", std::env::var("PATH").unwrap());
+    command
+        .envs(node.env("DEL", &container, Some("web-0")))
+        .env("CNI_PATH", node.folder.path());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = node.netns.spawn(&mut command).unwrap();
+    let mut conf = conf(&node);
+    // Beside its own calico-ipam, so that the daemon is asked at all.
+    std::fs::copy(env!("CARGO_BIN_EXE_calico-ipam"), node.path("calico-ipam")).unwrap();
+    conf["log_level"] = json!("debug");
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(conf.to_string().as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("does not take the call"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_in_use_is_left_alone_and_a_dead_one_replaced() {
+    let node = start().await;
+    let first = serve(&node, None).await;
+    let again = options(&node, None);
+    let error = node
+        .netns
+        .run(move || Service::start(again))
+        .unwrap()
+        .unwrap_err();
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    drop(first);
+    drop(UnixListener::bind(node.path(SOCKET)).unwrap());
+    let _second = serve(&node, None).await;
+    let mut wrong = options(&node, None);
+    wrong.socket = node.path("kubeconfig");
+    let error = node
+        .netns
+        .run(move || Service::start(wrong))
+        .unwrap()
+        .unwrap_err();
+    assert!(error.to_string().contains("no socket"), "{error}");
+}
