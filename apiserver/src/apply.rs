@@ -241,6 +241,22 @@ fn refuse_conflicts<'a>(
         .causes(causes))
 }
 
+/// Records who made a new object.
+pub(crate) fn track_new(resource: &Resource, new: &mut Value, manager: &str, now: &str) {
+    let part = managed_part(resource, false, new);
+    let empty = json!({});
+    let set = Set::changed(&part, &empty, schema_of(resource), resource.is_custom());
+    let manager = Manager {
+        name: manager.to_owned(),
+        operation: UPDATE.to_owned(),
+        api_version: resource.api_version(),
+        subresource: String::new(),
+        time: now.to_owned(),
+        set,
+    };
+    write(new, vec![manager]);
+}
+
 /// Records a change that was not applied, on objects that have managers.
 pub(crate) fn track(
     resource: &Resource,
@@ -266,7 +282,7 @@ pub(crate) fn track(
         managed_part(resource, status, old),
         managed_part(resource, status, new),
     );
-    let changed = Set::of(&after, Some(&before), schema);
+    let changed = Set::changed(&after, &before, schema, resource.is_custom());
     let gone = Set::of(&before, None, schema).subtract(&Set::of(&after, None, schema));
     let own = managers
         .iter()

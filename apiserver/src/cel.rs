@@ -25,8 +25,6 @@ const DEPTH_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     own: Vec<Rule>,
-    /// The type that messages name.
-    kind: String,
     fields: BTreeMap<String, Self>,
     items: Option<Box<Self>>,
     values: Option<Box<Self>>,
@@ -105,7 +103,6 @@ impl Rules {
         let field = |(name, schema): (&String, &Value)| Some((name.clone(), Self::below(schema, depth + 1)?));
         let node = Self {
             own: rules.into_iter().flatten().filter_map(Rule::of).collect(),
-            kind: text(schema, "type").to_owned(),
             fields: properties.into_iter().flatten().filter_map(field).collect(),
             items: child("items"),
             values: child("additionalProperties"),
@@ -191,12 +188,11 @@ impl Rules {
                 (None, true) => Some(CelValue::Opaque(Arc::new(OptionalValue::none()))),
                 (Some(old), true) => Some(CelValue::Opaque(Arc::new(OptionalValue::of(old.clone())))),
             };
-            errors.extend(self.judge(rule, at, &own, old.as_ref(), widest));
+            errors.extend(Self::judge(rule, at, &own, old.as_ref(), widest));
         }
     }
 
     fn judge(
-        &self,
         rule: &Rule,
         at: &Place<'_>,
         own: &CelValue,
@@ -204,7 +200,6 @@ impl Rules {
         widest: usize,
     ) -> Option<FieldError> {
         let path = if at.path.is_empty() { "<nil>" } else { at.path };
-        let kind = Value::from(self.kind.as_str());
         let detail = match rule.expression.run(own, old, widest) {
             Ok(CelValue::Bool(true)) => return None,
             Ok(CelValue::Bool(false)) => {
@@ -224,7 +219,7 @@ impl Rules {
             Ok(_) => format!("rule must evaluate to a bool: {}", rule.shown()),
             Err(why) => {
                 let detail = format!("{why} evaluating rule: {}", rule.shown());
-                return Some(FieldError::invalid(path, &kind, detail));
+                return Some(invalid(path, at.new, &detail));
             }
         };
         let path = match rule.field_path.as_str() {
@@ -235,9 +230,19 @@ impl Rules {
         Some(match rule.reason.as_str() {
             "FieldValueRequired" => FieldError::required(&path, &detail),
             "FieldValueForbidden" => FieldError::forbidden(&path, &detail),
-            "FieldValueDuplicate" => FieldError::duplicate(&path, &kind),
-            _ => FieldError::invalid(&path, &kind, detail),
+            "FieldValueDuplicate" => FieldError::duplicate(&path, at.new),
+            _ => invalid(&path, at.new, &detail),
         })
+    }
+}
+
+/// Scalars are shown, what holds others is not.
+fn invalid(path: &str, value: &Value, detail: &str) -> FieldError {
+    match value {
+        Value::Array(_) | Value::Object(_) => FieldError::invalid_somehow(path, detail),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            FieldError::invalid(path, value, detail)
+        }
     }
 }
 
@@ -251,8 +256,8 @@ fn below<'a>(schema: &'a Value, new: &'a Value, old: Option<&'a Value>, path: &'
     }
 }
 
-/// What is wrong with the rules of a schema: where it is, the rule and why.
-pub(crate) fn faults(schema: &Value, path: &str) -> Vec<(String, Value, String)> {
+/// What is wrong with the rules of a schema.
+pub(crate) fn faults(schema: &Value, path: &str) -> Vec<FieldError> {
     let mut found = Vec::new();
     scope::faults(schema, path, &mut found);
     found

@@ -9,6 +9,7 @@ mod backend;
 mod builtin;
 mod cel;
 mod discovery;
+mod json;
 mod names;
 mod openapi;
 mod pages;

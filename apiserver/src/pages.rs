@@ -51,7 +51,7 @@ impl Pages {
     pub(crate) fn find(&self, token: &str, request: &str) -> Result<(Arc<Chosen>, usize), ApiError> {
         let Some((id, start)) = decode(token) else {
             return Err(ApiError::bad_request(format!(
-                "continue key is not valid: {token:?}; use the one of the list before, or none"
+                "invalid continue token: continue key is not valid: {token:?}; use the one of the list before, or none"
             )));
         };
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,12 @@
 //! What a request asks for: its path and its query, taken apart. Decides nothing.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::status::ApiError;
+
+/// More warnings than this help nobody.
+const WARNINGS_MAX: usize = 32;
 
 /// The path of a resource request.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,9 +86,14 @@ fn decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The query of a request.
+/// The query of a request, and what is noticed on the way to its answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Query(BTreeMap<String, String>);
+pub(crate) struct Query {
+    pairs: BTreeMap<String, String>,
+    /// Fields that the body holds more than once.
+    pub(crate) twice: Vec<String>,
+    warnings: Arc<Mutex<Vec<String>>>,
+}
 
 impl Query {
     pub(crate) fn parse(text: Option<&str>) -> Self {
@@ -96,22 +105,42 @@ impl Query {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
                 (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
             });
-        Self(pairs.collect())
+        Self {
+            pairs: pairs.collect(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn get(&self, key: &str) -> &str {
-        self.0.get(key).map_or("", String::as_str)
+        self.pairs.get(key).map_or("", String::as_str)
     }
 
     /// Sets what the request does not say.
     pub(crate) fn set_default(&mut self, key: &str, value: &str) {
-        self.0.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        self.pairs
+            .entry(key.to_owned())
+            .or_insert_with(|| value.to_owned());
     }
 
     pub(crate) fn is_true(&self, key: &str) -> bool {
-        self.0
+        self.pairs
             .get(key)
             .is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
+    }
+
+    /// Tells the client something that is no refusal.
+    pub(crate) fn warn(&self, warning: String) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.len() < WARNINGS_MAX && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A number that must be one when given.
@@ -119,9 +148,13 @@ impl Query {
         match self.get(key) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                ApiError::bad_request(format!(
-                    "{key}: Invalid value: \"{text}\": must be a number that is not negative"
-                ))
+                let why = format!("parsing \"{text}\": invalid syntax");
+                ApiError::bad_request(match key {
+                    "resourceVersion" => format!(
+                        "invalid resource version: {key}: Invalid value: \"{text}\": strconv.ParseUint: {why}"
+                    ),
+                    _ => format!("strconv.ParseInt: {why}"),
+                })
             }),
         }
     }

@@ -53,6 +53,11 @@ impl Resource {
         self.schema.is_some()
     }
 
+    /// May an update name no version? It replaces whatever there is then.
+    pub(crate) fn updates_unconditionally(&self) -> bool {
+        !self.is_custom() && !matches!(self.kind.as_str(), "CustomResourceDefinition" | "Lease")
+    }
+
     /// Kinds whose `metadata.generation` counts changes of what is wanted.
     pub(crate) fn counts_generations(&self) -> bool {
         self.is_custom()

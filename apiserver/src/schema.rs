@@ -163,7 +163,7 @@ pub(crate) fn validate(
         let wanted = schema
             .get("type")
             .and_then(Value::as_str)
-            .unwrap_or("integer or string");
+            .unwrap_or("integer,string");
         errors.push(FieldError::wrong_type(path, value, wanted));
         return;
     }

@@ -137,7 +137,10 @@ fn split_requirement(text: &str) -> Result<(String, Test), String> {
     let (negated, list) = match (rest.strip_prefix("notin"), rest.strip_prefix("in")) {
         (Some(list), _) => (true, list),
         (None, Some(list)) => (false, list),
-        (None, None) => return Err(format!("found '{rest}', expected: in, notin, =, ==, !=, gt, lt")),
+        (None, None) => {
+            let word = rest.split(char::is_whitespace).next().unwrap_or_default();
+            return Err(format!("found '{word}', expected: in, notin, =, ==, !=, gt, lt"));
+        }
     };
     let values = list
         .trim()

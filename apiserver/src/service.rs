@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use serde_json::Value;
 
 use crate::request::{Query, ResourcePath};
+use crate::resource::Resource;
 use crate::server::ApiServer;
 use crate::status::ApiError;
 use crate::view::View;
@@ -53,9 +54,28 @@ where
                     "the body could not be read: {error}"
                 ))),
             };
-            Ok(answer.unwrap_or_else(|error| json(error.code, &error.to_value())))
+            Ok(answer.unwrap_or_else(|error| refusal(&error)))
         })
     }
+}
+
+fn refusal(error: &ApiError) -> Response<ResponseBody> {
+    let mut response = json(error.code, &error.to_value());
+    if let Some(seconds) = error.details.get("retryAfterSeconds").and_then(Value::as_u64) {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// Adds what is to be told beside the answer.
+fn warned(mut response: Response<ResponseBody>, warnings: &[String]) -> Response<ResponseBody> {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = header::HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    response
 }
 
 /// An answer of JSON.
@@ -93,6 +113,7 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
     };
     let resource = server.resource(&target)?;
     let mut query = Query::parse(request.uri().query());
+    crate::verbs::options::writing(&query, request.method())?;
     let patches_by_applying = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -101,42 +122,80 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
         query.set_default("fieldManager", &program_of(request.headers()));
     }
     let namespace = target.namespace.clone().unwrap_or_default();
-    let body = request.body();
     match (target.subresource.as_deref(), resource.has_status) {
         (None, _) | (Some("status"), true) => {}
         (Some("binding"), _) if &*resource.storage == "pods" && request.method() == Method::POST => {
-            return server.bind(&resource, &namespace, &target, body).await;
+            return server.bind(&resource, &namespace, &target, request.body()).await;
+        }
+        _ if resource.is_custom() => {
+            let name = target.name.as_deref().unwrap_or_default();
+            return Err(ApiError::not_found(&resource.group, &resource.plural, name));
         }
         _ => return Err(ApiError::no_such_path()),
     }
+    let answer = act(server, &resource, &target, &request, &mut query).await?;
+    let answer = warned(answer, &query.warnings());
+    if View::wants_yaml(request.headers()) {
+        return as_yaml(answer).await;
+    }
+    Ok(answer)
+}
+
+/// The same answer in YAML.
+async fn as_yaml(answer: Response<ResponseBody>) -> Result<Response<ResponseBody>, ApiError> {
+    let (mut parts, body) = answer.into_parts();
+    let Ok(body) = body.collect().await;
+    let value: Value =
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| ApiError::internal(error.to_string()))?;
+    let text = caracal_api::yaml::to_string(&value).map_err(|error| ApiError::internal(error.to_string()))?;
+    let kind = header::HeaderValue::from_static("application/yaml");
+    parts.headers.insert(header::CONTENT_TYPE, kind);
+    Ok(Response::from_parts(parts, Full::from(text).boxed_unsync()))
+}
+
+async fn act(
+    server: &ApiServer,
+    resource: &Resource,
+    target: &ResourcePath,
+    request: &Request<Bytes>,
+    query: &mut Query,
+) -> Result<Response<ResponseBody>, ApiError> {
+    let namespace = target.namespace.clone().unwrap_or_default();
+    let body = request.body();
     let status = target.subresource.is_some();
-    let view = View::of(&resource, request.headers(), &query);
+    let watches = query.is_true("watch");
+    let view = View::of(
+        resource,
+        request.headers(),
+        query,
+        target.name.is_none() && !watches,
+    )?;
     match (request.method(), target.name.as_deref()) {
-        (&Method::GET, Some(name)) if query.is_true("watch") => {
+        (&Method::GET, Some(name)) if watches => {
             let fields = format!("metadata.name={name},{}", query.get("fieldSelector"));
-            server.watch(&resource, target.namespace.as_deref(), &query, &fields, view)
+            server.watch(resource, target.namespace.as_deref(), query, &fields, view)
         }
-        (&Method::GET, Some(name)) => server.get(&resource, &namespace, name, &view),
-        (&Method::GET, None) if query.is_true("watch") => server.watch(
-            &resource,
+        (&Method::GET, Some(name)) => server.get(resource, &namespace, name, &view),
+        (&Method::GET, None) if watches => server.watch(
+            resource,
             target.namespace.as_deref(),
-            &query,
+            query,
             query.get("fieldSelector"),
             view,
         ),
-        (&Method::GET, None) => server.list(&resource, target.namespace.as_deref(), &query, &view),
+        (&Method::GET, None) => server.list(resource, target.namespace.as_deref(), query, &view),
         (&Method::POST, None) => {
-            let value = crate::verbs::decode(body)?;
-            let created = server.create(&resource, &namespace, value, &query).await?;
+            let value = crate::verbs::body::object(resource, request.headers(), body, query)?;
+            let created = server.create(resource, &namespace, value, query).await?;
             Ok(json(201, &created))
         }
         (&Method::PUT, Some(name)) => {
-            let value = crate::verbs::decode(body)?;
+            let value = crate::verbs::body::object(resource, request.headers(), body, query)?;
             let change = crate::verbs::Change::Replace(value);
             Ok(json(
                 200,
                 &server
-                    .update(&resource, &namespace, name, status, change, &query)
+                    .update(resource, &namespace, name, status, change, query)
                     .await?,
             ))
         }
@@ -145,18 +204,18 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
                 .headers()
                 .get(header::CONTENT_TYPE)
                 .and_then(|kind| kind.to_str().ok());
-            let change = crate::verbs::patch(&resource, kind.unwrap_or_default(), body, &query)?;
+            let change = crate::verbs::patch(resource, kind.unwrap_or_default(), body, query)?;
             let (created, value) = server
-                .apply(&resource, &namespace, name, status, change, &query)
+                .apply(resource, &namespace, name, status, change, query)
                 .await?;
             Ok(json(if created { 201 } else { 200 }, &value))
         }
         (&Method::DELETE, Some(name)) if !status => {
-            server.delete(&resource, &namespace, name, body, &query).await
+            server.delete(resource, &namespace, name, body, query).await
         }
         (&Method::DELETE, None) => {
             server
-                .delete_collection(&resource, target.namespace.as_deref(), body, &query)
+                .delete_collection(resource, target.namespace.as_deref(), body, query)
                 .await
         }
         _ => Err(ApiError::method_not_allowed()),

@@ -22,6 +22,24 @@ impl FieldError {
         }
     }
 
+    /// As `invalid`, without the value: it is long, or the message says it.
+    pub(crate) fn invalid_somehow(field: &str, detail: impl AsRef<str>) -> Self {
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {}", detail.as_ref()),
+        }
+    }
+
+    /// As `invalid`, with the value as it is to be shown.
+    pub(crate) fn invalid_shown(field: &str, shown: &str, detail: impl AsRef<str>) -> Self {
+        Self {
+            field: field.to_owned(),
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {shown}: {}", detail.as_ref()),
+        }
+    }
+
     pub(crate) fn wrong_type(field: &str, value: &Value, wanted: &str) -> Self {
         let found = type_name(value);
         let message =
@@ -98,7 +116,10 @@ impl FieldError {
 
 /// A value as messages show it: text in quotes, the rest as JSON.
 fn shown(value: &Value) -> String {
-    value.to_string()
+    match value {
+        Value::Array(_) | Value::Object(_) => crate::json::shown(value),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
 }
 
 pub(crate) fn type_name(value: &Value) -> &'static str {
@@ -154,6 +175,13 @@ impl ApiError {
     /// Adds causes to the details.
     pub(crate) fn causes(mut self, causes: Vec<Value>) -> Self {
         self.details.insert("causes".to_owned(), Value::Array(causes));
+        self
+    }
+
+    /// Says after how many seconds the client may try again.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.details
+            .insert("retryAfterSeconds".to_owned(), seconds.into());
         self
     }
 
@@ -224,6 +252,16 @@ impl ApiError {
         Self::new(400, "BadRequest", message)
     }
 
+    /// A refusal of what a request says of itself.
+    pub(crate) fn bad_options(kind: &str, errors: &[FieldError]) -> Self {
+        Self::invalid("meta.k8s.io", kind, "", errors)
+    }
+
+    /// The client accepts no form that there is.
+    pub(crate) fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::new(406, "NotAcceptable", message)
+    }
+
     pub(crate) fn expired(message: impl Into<String>) -> Self {
         Self::new(410, "Expired", message)
     }
@@ -262,8 +300,11 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
-        if !self.details.is_empty() || self.code == 404 {
+        if !self.details.is_empty() || self.code == 404 || self.reason == "Invalid" {
             status["details"] = Value::Object(self.details.clone());
+        }
+        if let Some(fields) = status.as_object_mut().filter(|_| self.reason.is_empty()) {
+            fields.remove("reason");
         }
         status
     }

@@ -6,6 +6,8 @@ mod builtin;
 mod duration;
 mod path;
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::resource::Resource;
@@ -28,7 +30,11 @@ impl Column {
             name: name.to_owned(),
             kind: kind.to_owned(),
             format: if name == "Name" { "name" } else { "" }.to_owned(),
-            description: String::new(),
+            description: match name {
+                "Name" => description("name").to_owned(),
+                "Age" => description("creationTimestamp").to_owned(),
+                _ => String::new(),
+            },
             priority,
         }
     }
@@ -37,6 +43,25 @@ impl Column {
         json!({"name": self.name, "type": self.kind, "format": self.format,
             "description": self.description, "priority": self.priority})
     }
+}
+
+/// What Kubernetes says of a field of metadata.
+fn description(field: &str) -> &'static str {
+    static SAID: LazyLock<(String, String)> = LazyLock::new(|| {
+        let schemas = crate::builtin::described();
+        let of = |field: &str| {
+            let field = schemas
+                .get(crate::builtin::OBJECT_META)?
+                .get("properties")?
+                .get(field)?;
+            Some(field.get("description")?.as_str()?.to_owned())
+        };
+        (
+            of("name").unwrap_or_default(),
+            of("creationTimestamp").unwrap_or_default(),
+        )
+    });
+    if field == "name" { &SAID.0 } else { &SAID.1 }
 }
 
 /// How cells are found.
@@ -86,11 +111,20 @@ impl Printer {
         let mut paths = Vec::new();
         for column in resource.columns.iter() {
             let text = |key: &str| column[key].as_str().unwrap_or_default().to_owned();
+            let description = match text("description") {
+                none if none.is_empty() => {
+                    format!(
+                        "Custom resource definition column (in JSONPath format): {}",
+                        text("jsonPath")
+                    )
+                }
+                description => description,
+            };
             columns.push(Column {
                 name: text("name"),
                 kind: text("type"),
                 format: text("format"),
-                description: text("description"),
+                description,
                 priority: column["priority"].as_i64().unwrap_or(0),
             });
             paths.push(Path::parse(&text("jsonPath")));
@@ -114,10 +148,10 @@ impl Printer {
         columns: bool,
     ) -> Value {
         let rows: Vec<Value> = objects.into_iter().map(|object| self.row(object)).collect();
-        let definitions: Vec<Value> = if columns {
+        let definitions: Value = if columns {
             self.columns.iter().map(Column::to_value).collect()
         } else {
-            Vec::new()
+            Value::Null
         };
         json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
             "columnDefinitions": definitions, "rows": rows})

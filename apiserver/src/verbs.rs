@@ -1,10 +1,12 @@
 //! The verbs of the API, and how bodies of requests are understood.
 
+pub(crate) mod body;
 mod change;
 mod check;
 mod define;
 mod delete;
 mod grace;
+pub(crate) mod options;
 mod read;
 mod watch;
 mod write;
@@ -49,7 +51,7 @@ pub(crate) fn patch(
         "application/merge-patch+json" => Ok(Change::Merge(decode(body)?)),
         "application/json-patch+json" => serde_json::from_slice(body)
             .map(Change::Json)
-            .map_err(|error| ApiError::bad_request(format!("the body is not a JSON patch: {error}"))),
+            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}"))),
         "application/apply-patch+yaml" => applied(body, query).map(Change::Apply),
         "application/strategic-merge-patch+json" if !resource.is_custom() => {
             Ok(Change::Strategic(decode(body)?))

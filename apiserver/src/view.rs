@@ -6,8 +6,18 @@ use serde_json::{Value, json};
 
 use crate::request::Query;
 use crate::resource::Resource;
+use crate::status::ApiError;
 use crate::store::Object;
 use crate::table::{Printer, partial};
+
+const YAML: &str = "application/yaml";
+
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::ACCEPT).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+}
 
 /// A form of answers.
 pub(crate) enum View {
@@ -37,16 +47,25 @@ impl ListHead {
 }
 
 impl View {
-    /// The first form that the reader accepts and that is known; who accepts none of them gets whole objects.
-    pub(crate) fn of(resource: &Resource, headers: &HeaderMap, query: &Query) -> Self {
-        let accepted = headers
-            .get_all(header::ACCEPT)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok());
-        for media in accepted.flat_map(|value| value.split(',')) {
+    /// The first form that the reader accepts and that is known. `list` says that it gets a list.
+    pub(crate) fn of(
+        resource: &Resource,
+        headers: &HeaderMap,
+        query: &Query,
+        list: bool,
+    ) -> Result<Self, ApiError> {
+        let mut asked = false;
+        for media in accepted(headers) {
+            asked = true;
             let mut parts = media.split(';').map(str::trim);
-            if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
-                continue;
+            match parts.next() {
+                Some("application/json" | "application/*" | "*/*" | YAML) => {}
+                // Who reads protobuf reads JSON when the answer says that it is.
+                Some("application/vnd.kubernetes.protobuf") => {
+                    asked = false;
+                    continue;
+                }
+                _ => continue,
             }
             let parameter = |key: &str| {
                 let mut parameters = media
@@ -56,21 +75,38 @@ impl View {
                 parameters.find(|(name, _)| *name == key).map(|(_, value)| value)
             };
             match (parameter("as"), parameter("g"), parameter("v")) {
-                (None, _, _) => return Self::Whole,
+                (None, _, _) => return Ok(Self::Whole),
                 (Some("Table"), Some("meta.k8s.io"), Some("v1")) => {
-                    return Self::Table(Printer::of(resource, query.get("includeObject")));
+                    return Ok(Self::Table(Printer::of(resource, query.get("includeObject"))));
+                }
+                (Some("PartialObjectMetadata"), Some("meta.k8s.io"), Some("v1")) if list => {
+                    return Err(ApiError::not_acceptable(
+                        "you requested PartialObjectMetadata, but the requested object is a list (*unstructured.UnstructuredList)",
+                    ));
                 }
                 (
                     Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
                     Some("meta.k8s.io"),
                     Some("v1"),
                 ) => {
-                    return Self::Metadata;
+                    return Ok(Self::Metadata);
                 }
                 _ => {}
             }
         }
-        Self::Whole
+        if asked {
+            return Err(ApiError::not_acceptable(
+                "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            ));
+        }
+        Ok(Self::Whole)
+    }
+
+    /// Is the first form that the reader accepts YAML?
+    pub(crate) fn wants_yaml(headers: &HeaderMap) -> bool {
+        let known = ["application/json", "application/*", "*/*", YAML];
+        let mut accepted = accepted(headers).map(|media| media.split(';').next().unwrap_or_default().trim());
+        accepted.find(|media| known.contains(media)) == Some(YAML)
     }
 
     /// One object. `first` says that nothing was told before in this answer.
@@ -99,7 +135,11 @@ impl View {
         head: &ListHead,
         objects: impl Iterator<Item = &'a Object>,
     ) -> Bytes {
-        let metadata = head.to_value();
+        let mut metadata = head.to_value();
+        // Lists of custom resources say that there is no more.
+        if resource.is_custom() && matches!(self, Self::Whole) && head.more.is_none() {
+            metadata["continue"] = "".into();
+        }
         match self {
             Self::Table(printer) => {
                 let values: Vec<Value> = objects.map(Object::value).collect();
@@ -142,7 +182,7 @@ mod tests {
         let form = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
-            match View::of(resource, &headers, &Query::default()) {
+            match View::of(resource, &headers, &Query::default(), true).unwrap() {
                 View::Whole => "whole",
                 View::Table(_) => "table",
                 View::Metadata => "metadata",

@@ -13,6 +13,24 @@ pub(crate) struct Set {
     below: BTreeMap<String, Self>,
 }
 
+/// Which new values that hold others are members themselves.
+#[derive(Clone, Copy, PartialEq)]
+enum Mark {
+    Nothing,
+    Maps,
+    All,
+}
+
+impl Mark {
+    fn includes(self, schema: Option<&Value>) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Maps => schema.is_some_and(|schema| resolve(schema).get("additionalProperties").is_some()),
+            Self::All => true,
+        }
+    }
+}
+
 /// How the items of a list are told apart.
 pub(super) enum Items<'a> {
     /// They are not: the list is one value.
@@ -98,7 +116,13 @@ pub(super) fn item_name(item: &Value, items: &Items<'_>, schema: Option<&Value>)
 impl Set {
     /// The fields of a value; given an older value, only those that are new or different.
     pub(crate) fn of(value: &Value, old: Option<&Value>, schema: Option<&Value>) -> Self {
-        Self::walk(value, old, schema, true)
+        Self::walk(value, old, schema, true, Mark::Nothing)
+    }
+
+    /// What an update changed: of what holds others and is new, it is a member itself too.
+    pub(crate) fn changed(value: &Value, old: &Value, schema: Option<&Value>, custom: bool) -> Self {
+        let mark = if custom { Mark::All } else { Mark::Maps };
+        Self::walk(value, Some(old), schema, true, mark)
     }
 
     fn leaf() -> Self {
@@ -108,7 +132,7 @@ impl Set {
         }
     }
 
-    fn walk(value: &Value, old: Option<&Value>, schema: Option<&Value>, root: bool) -> Self {
+    fn walk(value: &Value, old: Option<&Value>, schema: Option<&Value>, root: bool, mark: Mark) -> Self {
         if old == Some(value) {
             return Self::default();
         }
@@ -117,8 +141,10 @@ impl Set {
             Value::Object(fields) if !is_atomic(schema) && (root || !fields.is_empty()) => {
                 for (name, below) in fields {
                     let before = old.and_then(|old| old.get(name));
-                    let mut child = Self::walk(below, before, field_schema(schema, name, root), false);
-                    child.member |= before.is_none() && !is_known(schema, name, root);
+                    let schema_below = field_schema(schema, name, root);
+                    let mut child = Self::walk(below, before, schema_below, false, mark);
+                    let marked = mark.includes(schema_below) && !(root && name == "metadata");
+                    child.member |= before.is_none() && (marked || !is_known(schema, name, root));
                     set.add(format!("f:{name}"), child);
                 }
             }
@@ -132,7 +158,7 @@ impl Set {
                     let same = |other: &&Value| item_name(other, &items, below).as_deref() == Some(&name);
                     let before = old.iter().find(same);
                     let mut child = match items {
-                        Items::Keys(_) => Self::walk(item, before, below, false),
+                        Items::Keys(_) => Self::walk(item, before, below, false, mark),
                         Items::Values | Items::Atomic => Self::default(),
                     };
                     child.member |= before.is_none();

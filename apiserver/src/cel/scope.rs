@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr, SelectExpr};
+use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr};
 use serde_json::Value;
 
 use super::expression::{compile, located};
 use super::value::escaped;
 use super::{DEPTH_MAX, RULES, text};
+use crate::status::FieldError;
 
 /// What CEL and its libraries in Kubernetes define.
 const FUNCTIONS: &str = " size contains startsWith endsWith matches has all exists exists_one map filter int uint double \
@@ -35,12 +36,39 @@ const NAMES: &str = " int uint double bool string bytes list map null_type type 
 #[derive(Clone, Copy)]
 enum Type<'a> {
     Unknown,
+    /// A plain value, by the name of its type.
+    Plain(&'static str),
     Of(&'a Value),
     /// The object that a definition defines.
     Root(&'a Value),
     /// Its metadata.
     Names,
 }
+
+impl Type<'_> {
+    /// The name of the type, where it is known for sure.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Type::Unknown => None,
+            Type::Plain(name) => Some(name),
+            Type::Root(_) | Type::Names => Some("object"),
+            Type::Of(schema) if is_open(schema) => None,
+            Type::Of(schema) => match (text(schema, "type"), text(schema, "format")) {
+                ("string", "date-time" | "datetime" | "duration" | "byte") => None,
+                ("string", _) => Some("string"),
+                ("integer", _) => Some("int"),
+                ("number", _) => Some("double"),
+                ("boolean", _) => Some("bool"),
+                ("array", _) => Some("list"),
+                ("object", _) => Some("object"),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Operators whose operands have one type and whose result is a truth.
+const COMPARING: [&str; 6] = ["_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"];
 
 struct Scope<'a> {
     variables: BTreeMap<String, Type<'a>>,
@@ -49,134 +77,128 @@ struct Scope<'a> {
 }
 
 /// Finds the faults of all rules below.
-pub(super) fn faults(schema: &Value, path: &str, found: &mut Vec<(String, Value, String)>) {
-    walk(schema, path, true, true, 0, found);
+pub(super) fn faults(schema: &Value, path: &str, found: &mut Vec<FieldError>) {
+    let at = At {
+        root: true,
+        uncorrelatable: None,
+        depth: 0,
+    };
+    walk(schema, path, &at, found);
 }
 
-fn walk(
-    schema: &Value,
-    path: &str,
+/// Where a schema is.
+struct At {
     root: bool,
-    correlatable: bool,
+    /// The list above whose items have no counterpart in the old object.
+    uncorrelatable: Option<String>,
     depth: usize,
-    found: &mut Vec<(String, Value, String)>,
-) {
-    if depth > DEPTH_MAX {
+}
+
+fn walk(schema: &Value, path: &str, at: &At, found: &mut Vec<FieldError>) {
+    if at.depth > DEPTH_MAX {
         return;
     }
     let rules = schema.get(RULES).and_then(Value::as_array);
     for (index, rule) in rules.into_iter().flatten().enumerate() {
-        let at = format!("{path}.{RULES}[{index}]");
-        judge(schema, rule, &at, root, correlatable, found);
+        let path = format!("{path}.{RULES}[{index}]");
+        for key in ["rule", "messageExpression"] {
+            found.extend(judge(schema, rule, key, &format!("{path}.{key}"), at));
+        }
     }
+    let below = |uncorrelatable| At {
+        root: false,
+        uncorrelatable,
+        depth: at.depth + 1,
+    };
     let properties = schema.get("properties").and_then(Value::as_object);
-    for (name, below) in properties.into_iter().flatten() {
+    for (name, schema) in properties.into_iter().flatten() {
         let path = format!("{path}.properties[{name}]");
-        walk(below, &path, false, correlatable, depth + 1, found);
+        walk(schema, &path, &below(at.uncorrelatable.clone()), found);
     }
-    if let Some(below) = schema.get("items") {
+    if let Some(items) = schema.get("items") {
         let by_key = text(schema, "x-kubernetes-list-type") == "map";
-        walk(
-            below,
-            &format!("{path}.items"),
-            false,
-            correlatable && by_key,
-            depth + 1,
-            found,
-        );
+        let list = at
+            .uncorrelatable
+            .clone()
+            .or_else(|| (!by_key).then(|| path.to_owned()));
+        walk(items, &format!("{path}.items"), &below(list), found);
     }
-    if let Some(below) = schema
+    if let Some(values) = schema
         .get("additionalProperties")
         .filter(|below| below.is_object())
     {
-        walk(
-            below,
-            &format!("{path}.additionalProperties"),
-            false,
-            correlatable,
-            depth + 1,
-            found,
-        );
+        let path = format!("{path}.additionalProperties");
+        walk(values, &path, &below(at.uncorrelatable.clone()), found);
     }
 }
 
-fn judge(
-    schema: &Value,
-    rule: &Value,
-    at: &str,
-    root: bool,
-    correlatable: bool,
-    found: &mut Vec<(String, Value, String)>,
-) {
-    for key in ["rule", "messageExpression"] {
-        let source = text(rule, key);
-        if key == "messageExpression" && source.is_empty() {
-            continue;
-        }
-        let (field, shown) = match key {
-            "rule" => (format!("{at}.rule"), shown(rule)),
-            key => (format!("{at}.{key}"), Value::from(source)),
-        };
-        let expression = match compile(source) {
-            Ok(expression) => expression,
-            Err(why) => {
-                found.push((field, shown, why));
-                continue;
-            }
-        };
-        let own = if root {
-            Type::Root(schema)
-        } else {
-            Type::Of(schema)
-        };
-        let old = match rule.get("optionalOldSelf") {
-            Some(Value::Bool(true)) => Type::Unknown,
-            _ => own,
-        };
-        if key == "rule" && !correlatable && expression.mentions("oldSelf") {
-            let why = "oldSelf cannot be used on the uncorrelatable portion of the schema";
-            found.push((field, shown, why.to_owned()));
-            continue;
-        }
-        let mut scope = Scope {
-            variables: [("self".to_owned(), own), ("oldSelf".to_owned(), old)].into(),
-            text: source,
-            faults: Vec::new(),
-        };
-        let result = scope.type_of(&expression.parsed);
-        if scope.faults.is_empty() && key == "rule" && !may_be_bool(result, &expression.parsed) {
-            found.push((field, shown, "must evaluate to a bool".to_owned()));
-        } else if !scope.faults.is_empty() {
-            found.push((
-                field,
-                shown,
-                format!("compilation failed: {}", scope.faults.join("\n")),
-            ));
-        }
+fn judge(schema: &Value, rule: &Value, key: &str, path: &str, at: &At) -> Option<FieldError> {
+    let source = text(rule, key);
+    let is_rule = key == "rule";
+    if source.trim().is_empty() {
+        return is_rule.then(|| FieldError::required(path, "rule is not specified"));
+    }
+    let refused = |why: &str| Some(FieldError::invalid_shown(path, &shown(rule), why));
+    let expression = match compile(source) {
+        Ok(expression) => expression,
+        Err(why) => return refused(&why),
+    };
+    if let Some(list) = at
+        .uncorrelatable
+        .as_ref()
+        .filter(|_| is_rule && expression.mentions("oldSelf"))
+    {
+        let why = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {list}");
+        return Some(FieldError::invalid(path, &source.into(), why));
+    }
+    let own = if at.root {
+        Type::Root(schema)
+    } else {
+        Type::Of(schema)
+    };
+    let old = match rule.get("optionalOldSelf") {
+        Some(Value::Bool(true)) => Type::Unknown,
+        _ => own,
+    };
+    let mut scope = Scope {
+        variables: [("self".to_owned(), own), ("oldSelf".to_owned(), old)].into(),
+        text: source,
+        faults: Vec::new(),
+    };
+    let result = scope.type_of(&expression.parsed);
+    if !scope.faults.is_empty() {
+        return refused(&format!("compilation failed: {}", scope.faults.join("\n")));
+    }
+    match result.name() {
+        Some(name) if is_rule && name != "bool" => refused("cel expression must evaluate to a bool"),
+        Some(name) if !is_rule && name != "string" => refused("messageExpression must evaluate to a string"),
+        _ => None,
     }
 }
 
 /// A rule as refusals show it.
-fn shown(rule: &Value) -> Value {
+fn shown(rule: &Value) -> String {
+    let quoted = |key: &str| crate::json::shown(&Value::from(text(rule, key)));
     let or_null = |key: &str| rule.get(key).cloned().unwrap_or_default();
-    serde_json::json!({"Rule": text(rule, "rule"), "Message": text(rule, "message"),
-        "MessageExpression": text(rule, "messageExpression"), "Reason": or_null("reason"),
-        "FieldPath": text(rule, "fieldPath"), "OptionalOldSelf": or_null("optionalOldSelf")})
+    format!(
+        "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\"OptionalOldSelf\":{}}}",
+        quoted("rule"),
+        quoted("message"),
+        quoted("messageExpression"),
+        or_null("reason"),
+        quoted("fieldPath"),
+        or_null("optionalOldSelf")
+    )
 }
 
-fn may_be_bool(result: Type<'_>, parsed: &IdedExpr) -> bool {
-    use kube_cel::cel::common::ast::LiteralValue;
-    match (&parsed.expr, result) {
-        (Expr::Literal(literal), _) => matches!(literal, LiteralValue::Boolean(_)),
-        (Expr::List(_) | Expr::Map(_), _) => false,
-        (_, Type::Of(schema)) => {
-            let open = schema.get("x-kubernetes-preserve-unknown-fields").is_some()
-                || schema.get("x-kubernetes-int-or-string").is_some();
-            open || matches!(text(schema, "type"), "boolean" | "")
-        }
-        (_, Type::Root(_) | Type::Names) => false,
-        (_, Type::Unknown) => true,
-    }
+fn is_open(schema: &Value) -> bool {
+    [
+        "x-kubernetes-preserve-unknown-fields",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-embedded-resource",
+    ]
+    .iter()
+    .any(|key| schema.get(*key).is_some_and(|set| set == true))
 }
 
 fn is_one_of(list: &str, name: &str) -> bool {
@@ -192,8 +214,8 @@ fn is_operator(name: &str) -> bool {
 }
 
 impl<'a> Scope<'a> {
-    fn fault(&mut self, needle: &str, message: &str) {
-        let at = self.text.find(needle).unwrap_or(0);
+    fn fault(&mut self, needle: &str, after: usize, message: &str) {
+        let at = self.text.find(needle).map_or(0, |at| at + after);
         let before = self.text.get(..at).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = at - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
@@ -212,14 +234,12 @@ impl<'a> Scope<'a> {
             Expr::Call(call) => {
                 if !is_operator(&call.func_name) && !is_one_of(FUNCTIONS, &call.func_name) {
                     let message = format!("undeclared reference to '{}' (in container '')", call.func_name);
-                    self.fault(&call.func_name, &message);
+                    // The place of a call is its parenthesis.
+                    self.fault(&format!("{}(", call.func_name), call.func_name.len(), &message);
                 }
                 let target = call.target.as_deref().map(|target| self.type_of(target));
                 let arguments: Vec<Type<'a>> = call.args.iter().map(|one| self.type_of(one)).collect();
-                match (call.func_name.as_str(), arguments.first().copied().or(target)) {
-                    ("_[_]", Some(Type::Of(schema))) => element(schema),
-                    _ => Type::Unknown,
-                }
+                self.call(&call.func_name, target, &arguments)
             }
             Expr::Comprehension(all) => {
                 let range = self.type_of(&all.iter_range);
@@ -254,8 +274,41 @@ impl<'a> Scope<'a> {
                 }
                 Type::Unknown
             }
-            Expr::Unspecified | Expr::Literal(_) | Expr::Struct(_) => Type::Unknown,
+            Expr::Literal(literal) => literal_type(literal),
+            Expr::Unspecified | Expr::Struct(_) => Type::Unknown,
         }
+    }
+
+    fn call(&mut self, name: &str, target: Option<Type<'a>>, arguments: &[Type<'a>]) -> Type<'a> {
+        match (name, target, arguments) {
+            ("_[_]", _, [Type::Of(schema), ..]) => element(schema),
+            (name, _, [left, right]) if COMPARING.contains(&name) => {
+                self.compare(name, *left, *right);
+                Type::Plain("bool")
+            }
+            ("_&&_" | "_||_" | "!_" | "@in" | "has", _, _) => Type::Plain("bool"),
+            ("startsWith" | "endsWith" | "matches" | "isURL" | "isIP" | "isCIDR", _, _) => {
+                Type::Plain("bool")
+            }
+            ("size", _, _) => Type::Plain("int"),
+            ("_?_:_", _, [_, then, _]) => *then,
+            _ => Type::Unknown,
+        }
+    }
+
+    /// Numbers compare with each other by order; everything else with its own type only.
+    fn compare(&mut self, operator: &str, left: Type<'a>, right: Type<'a>) {
+        let (Some(left), Some(right)) = (left.name(), right.name()) else {
+            return;
+        };
+        let number = |name: &str| matches!(name, "int" | "uint" | "double");
+        let by_order = !matches!(operator, "_==_" | "_!=_");
+        if left == right || by_order && number(left) && number(right) || [left, right].contains(&"null") {
+            return;
+        }
+        let sign = operator.trim_matches('_');
+        let message = format!("found no matching overload for '{operator}' applied to '({left}, {right})'");
+        self.fault(sign, 0, &message);
     }
 
     fn variable(&mut self, name: &str) -> Type<'a> {
@@ -265,6 +318,7 @@ impl<'a> Scope<'a> {
         if !name.starts_with('@') && !name.starts_with("__") && !is_one_of(NAMES, name) {
             self.fault(
                 name,
+                0,
                 &format!("undeclared reference to '{name}' (in container '')"),
             );
         }
@@ -274,7 +328,7 @@ impl<'a> Scope<'a> {
     fn select(&mut self, select: &SelectExpr) -> Type<'a> {
         let of = self.type_of(&select.operand);
         let found = match of {
-            Type::Unknown => return Type::Unknown,
+            Type::Unknown | Type::Plain(_) => return Type::Unknown,
             Type::Names => match select.field.as_str() {
                 "name" | "generateName" => return Type::Unknown,
                 _ => None,
@@ -285,17 +339,12 @@ impl<'a> Scope<'a> {
                 field => property(schema, field),
             },
             Type::Of(schema) => {
-                let kind = text(schema, "type");
-                let embedded = schema.get("x-kubernetes-embedded-resource").is_some();
-                let open = schema.get("x-kubernetes-preserve-unknown-fields").is_some()
-                    || schema.get("x-kubernetes-int-or-string").is_some();
-                if embedded || open || kind.is_empty() {
+                let Some(kind) = of.name() else {
                     return Type::Unknown;
-                }
+                };
                 if kind != "object" {
-                    let kind = if kind == "array" { "list" } else { kind };
                     let message = format!("type '{kind}' does not support field selection");
-                    self.fault(&format!(".{}", select.field), &message);
+                    self.fault(&format!(".{}", select.field), 0, &message);
                     return Type::Unknown;
                 }
                 property(schema, &select.field)
@@ -311,10 +360,23 @@ impl<'a> Scope<'a> {
         }
         self.fault(
             &format!(".{}", select.field),
+            0,
             &format!("undefined field '{}'", select.field),
         );
         Type::Unknown
     }
+}
+
+fn literal_type(literal: &LiteralValue) -> Type<'static> {
+    Type::Plain(match literal {
+        LiteralValue::Boolean(_) => "bool",
+        LiteralValue::Bytes(_) => "bytes",
+        LiteralValue::Double(_) => "double",
+        LiteralValue::Int(_) => "int",
+        LiteralValue::Null => "null",
+        LiteralValue::String(_) => "string",
+        LiteralValue::UInt(_) => "uint",
+    })
 }
 
 fn element(schema: &Value) -> Type<'_> {

@@ -27,12 +27,12 @@ fn a_rule_that_fails_is_told_as_kubernetes_tells_it() {
     assert!(errors(&schema, &object(1, 2), None).is_empty());
     assert_eq!(
         errors(&schema, &object(3, 2), None),
-        [r#"spec: Invalid value: "object": min must not exceed max"#]
+        [r#"spec: Invalid value: min must not exceed max"#]
     );
     // A rule may fail because what it names is absent.
     assert_eq!(
         errors(&schema, &json!({"spec": {"min": 1}}), None),
-        [r#"spec: Invalid value: "object": no such key: max evaluating rule: min must not exceed max"#]
+        [r#"spec: Invalid value: no such key: max evaluating rule: min must not exceed max"#]
     );
     let quiet = spec(
         json!({"a": {"type": "string"}}),
@@ -40,7 +40,7 @@ fn a_rule_that_fails_is_told_as_kubernetes_tells_it() {
     );
     assert_eq!(
         errors(&quiet, &json!({"spec": {"a": ""}}), None),
-        [r#"spec: Invalid value: "object": failed rule: self.a != ''"#]
+        [r#"spec: Invalid value: failed rule: self.a != ''"#]
     );
 }
 
@@ -59,8 +59,8 @@ fn paths_reasons_and_messages_are_the_rules() {
         errors(&schema, &object, None),
         [
             "spec.a: Forbidden: not b",
-            r#"spec.list[1]: Invalid value: "integer": positive"#,
-            r#"spec.map[k/1]: Invalid value: "string": x"#,
+            r#"spec.list[1]: Invalid value: 0: positive"#,
+            r#"spec.map[k/1]: Invalid value: "y": x"#,
         ]
     );
 }
@@ -95,8 +95,8 @@ fn transitions_see_the_old_value_and_what_is_unchanged_is_left_alone() {
             Some(&old)
         ),
         [
-            r#"spec.a: Invalid value: "string": a is immutable"#,
-            r#"spec.c: Invalid value: "integer": c grows"#,
+            r#"spec.a: Invalid value: "2": a is immutable"#,
+            r#"spec.c: Invalid value: 4: c grows"#,
         ]
     );
 }
@@ -146,14 +146,18 @@ fn rules_that_do_not_fit_are_refused_with_their_place() {
             "nothing(self.a)",
             "undeclared reference to 'nothing' (in container '')",
         ),
-        ("self.a", "must evaluate to a bool"),
-        ("self.a.b == 1", "type 'integer' does not support field selection"),
+        ("self.a", "cel expression must evaluate to a bool"),
+        ("self.a.b == 1", "type 'int' does not support field selection"),
         ("", "rule is not specified"),
+        (
+            "self.a == 'x'",
+            "found no matching overload for '_==_' applied to '(int, string)'",
+        ),
     ] {
         let found = faults(&schema(rule), "spec.validation.openAPIV3Schema");
-        let (path, _, message) = found.first().unwrap_or_else(|| panic!("{rule} is refused"));
+        let FieldError { field, message, .. } = found.first().unwrap_or_else(|| panic!("{rule} is refused"));
         assert_eq!(
-            path,
+            field,
             "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
         );
         assert!(message.contains(why), "{rule}: {message}");

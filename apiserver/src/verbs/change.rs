@@ -6,7 +6,7 @@ use super::Change;
 use super::write::{metadata, now, set_metadata};
 use crate::builtin;
 use crate::resource::Resource;
-use crate::status::ApiError;
+use crate::status::{ApiError, FieldError};
 
 /// The object after the change, and the version that it must be at now.
 pub(super) fn changed(
@@ -23,7 +23,20 @@ pub(super) fn changed(
             .map(str::to_owned)
     };
     let (new, must_be) = match change {
-        Change::Replace(new) => (new.clone(), version(new)),
+        Change::Replace(new) => {
+            let must_be = version(new);
+            if must_be.is_none() && !resource.updates_unconditionally() {
+                let why = "must be specified for an update";
+                let error = FieldError::invalid("metadata.resourceVersion", &0.into(), why);
+                return Err(ApiError::invalid(
+                    &resource.group,
+                    &resource.plural,
+                    name,
+                    &[error],
+                ));
+            }
+            (new.clone(), must_be)
+        }
         Change::Merge(patch) => {
             let mut new = old.clone();
             json_patch::merge(&mut new, patch);
@@ -42,8 +55,8 @@ pub(super) fn changed(
         Change::Json(patch) => {
             let mut new = old.clone();
             json_patch::patch(&mut new, patch).map_err(|error| {
-                let message =
-                    format!("the server rejected our request due to an error in our request: {error}");
+                tracing::debug!(%error, "a JSON patch does not apply");
+                let message = "the server rejected our request due to an error in our request";
                 ApiError::new(422, "Invalid", message)
             })?;
             let must_be = version(&new).filter(|wanted| Some(wanted) != version(old).as_ref());

@@ -36,13 +36,21 @@ pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Que
     {
         return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
     }
-    if unknown.is_empty() || query.get("fieldValidation") != "Strict" {
-        return Ok(());
-    }
-    let list: Vec<String> = unknown
+    let twice = query
+        .twice
         .iter()
-        .map(|path| format!("unknown field \"{path}\""))
-        .collect();
+        .map(|path| format!("duplicate field \"{path}\""));
+    let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
+    let list: Vec<String> = twice.chain(unknown).collect();
+    match query.get("fieldValidation") {
+        _ if list.is_empty() => return Ok(()),
+        "Strict" => {}
+        "Ignore" => return Ok(()),
+        _ => {
+            list.into_iter().for_each(|one| query.warn(one));
+            return Ok(());
+        }
+    }
     refused(format!("strict decoding error: {}", list.join(", ")))
 }
 
@@ -67,7 +75,7 @@ fn rules(
     ];
     if errors.iter().any(|error| blocking.contains(&error.reason)) {
         let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-        errors.push(FieldError::invalid("<nil>", &"null".into(), why));
+        errors.push(FieldError::invalid("<nil>", &Value::Null, why));
     } else {
         rules.check(schema, value, old, errors);
     }

@@ -1,9 +1,19 @@
 //! Definitions of custom resources: checked and established when they are created.
 
+mod structural;
+
 use serde_json::{Value, json};
 
 use super::write::now;
 use crate::status::{ApiError, FieldError};
+
+/// What a definition says of itself in the answer that creates it: it is served a moment later.
+pub(super) fn not_established(value: &mut Value) {
+    if let Some(status) = value.get_mut("status").and_then(Value::as_object_mut) {
+        status.insert("acceptedNames".to_owned(), json!({"kind": "", "plural": ""}));
+        status.insert("conditions".to_owned(), Value::Null);
+    }
+}
 
 /// Checks a definition and says that it is served.
 pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
@@ -29,6 +39,18 @@ pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
         if found.is_empty() {
             errors.push(FieldError::required(path, ""));
         }
+    }
+    if let Some(names) = value.pointer_mut("/spec/names").and_then(Value::as_object_mut) {
+        names
+            .entry("listKind")
+            .or_insert_with(|| format!("{kind}List").into());
+        names
+            .entry("singular")
+            .or_insert_with(|| kind.to_lowercase().into());
+    }
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.entry("conversion")
+            .or_insert_with(|| json!({"strategy": "None"}));
     }
     if name != format!("{plural}.{group}") {
         errors.push(FieldError::invalid(
@@ -62,6 +84,8 @@ pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
     let single = versions.len() == 1;
     for (index, version) in versions.iter().enumerate() {
         let Some(schema) = version.pointer("/schema/openAPIV3Schema") else {
+            let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
+            errors.push(FieldError::required(&path, ""));
             continue;
         };
         let path = if single {
@@ -69,9 +93,8 @@ pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
         } else {
             format!("spec.versions[{index}].schema.openAPIV3Schema")
         };
-        for (field, rule, why) in crate::cel::faults(schema, &path) {
-            errors.push(FieldError::invalid(&field, &rule, why));
-        }
+        errors.extend(structural::faults(schema, &path));
+        errors.extend(crate::cel::faults(schema, &path));
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid(

@@ -27,24 +27,25 @@ fn check_preconditions(
             .and_then(Value::as_str)
     };
     let conflict = |why: String| {
-        Err(ApiError::conflict(
-            &resource.group,
-            &resource.plural,
-            &object.key.name,
-            &why,
-        ))
+        // Kubernetes names the kind of custom resources here, where it names the resource elsewhere.
+        let kind = if resource.is_custom() {
+            &resource.kind
+        } else {
+            &resource.plural
+        };
+        Err(ApiError::conflict(&resource.group, kind, &object.key.name, &why))
     };
     let uid = metadata(value, "uid");
     let uid = uid.as_str().unwrap_or_default();
     if let Some(wanted) = wanted("uid").filter(|wanted| *wanted != uid) {
         return conflict(format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
         ));
     }
     let version = object.revision.to_string();
     if let Some(wanted) = wanted("resourceVersion").filter(|wanted| *wanted != version) {
         return conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
         ));
     }
     Ok(())

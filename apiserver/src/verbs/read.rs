@@ -33,11 +33,13 @@ fn check_version(listing: &Listing, query: &Query) -> Result<(), ApiError> {
     let wanted = query.number("resourceVersion")?.unwrap_or(0);
     if wanted > listing.revision {
         let message = format!(
-            "Too large resource version: {wanted}, current: {}",
+            "Timeout: Too large resource version: {wanted}, current: {}",
             listing.revision
         );
         let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
-        return Err(ApiError::new(504, "Timeout", message).causes(vec![cause]));
+        return Err(ApiError::new(504, "Timeout", message)
+            .causes(vec![cause])
+            .retry_after(1));
     }
     if query.get("resourceVersionMatch") == "Exact" && wanted != listing.revision {
         return Err(ApiError::expired(
@@ -71,6 +73,7 @@ impl ApiServer {
         query: &Query,
         view: &View,
     ) -> Result<Response<ResponseBody>, ApiError> {
+        super::options::reading(query, false)?;
         let token = query.get("continue");
         let (labels, fields) = (query.get("labelSelector"), query.get("fieldSelector"));
         let selector = Selector::parse(labels, fields)?;

@@ -52,7 +52,7 @@ struct Bookmark {
 impl Bookmark {
     fn object(&self, revision: u64, initial: bool) -> Value {
         let mut object = json!({"kind": self.kind, "apiVersion": self.version,
-            "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null}});
+            "metadata": {"resourceVersion": revision.to_string()}});
         if initial {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -69,6 +69,7 @@ impl ApiServer {
         fields: &str,
         view: View,
     ) -> Result<Response<ResponseBody>, ApiError> {
+        super::options::reading(query, true)?;
         let selector = Selector::parse(query.get("labelSelector"), fields)?;
         check_fields(resource, &selector)?;
         let seconds = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
@@ -215,6 +216,9 @@ impl Watch {
     fn bookmark_or_end(&mut self) {
         let now = Instant::now();
         self.ended = now >= self.end;
+        if self.ended {
+            return;
+        }
         if let Some(bookmark) = &mut self.bookmark {
             bookmark.next = now + BOOKMARK_INTERVAL;
             self.tell_bookmark(false);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Change;
 use super::change::{changed, keep};
 use super::check::{admit, unknown_fields};
-use super::define::establish;
+use super::define;
 use crate::apply;
 use crate::request::{Query, ResourcePath};
 use crate::resource::{DEFINITIONS, Resource};
@@ -123,7 +123,8 @@ impl ApiServer {
     ) -> Result<Value, ApiError> {
         // What clients say of managers is not true of a new object.
         set_metadata(&mut value, "managedFields", Value::Null);
-        self.create_managed(resource, namespace, value, query).await
+        self.create_managed(resource, namespace, value, query, false)
+            .await
     }
 
     /// Applies, also to what is not there yet. Says whether it was created.
@@ -150,7 +151,7 @@ impl ApiServer {
                 return Err(ApiError::bad_request(message));
             }
             set_metadata(&mut value, "name", name.into());
-            match self.create_managed(resource, namespace, value, query).await {
+            match self.create_managed(resource, namespace, value, query, true).await {
                 // Someone else was faster: then it is applied to that.
                 Err(error) if error.reason == "AlreadyExists" => {}
                 result => return result.map(|value| (true, value)),
@@ -168,6 +169,7 @@ impl ApiServer {
         namespace: &str,
         mut value: Value,
         query: &Query,
+        applied: bool,
     ) -> Result<Value, ApiError> {
         if resource.namespaced && namespace.is_empty() {
             return Err(ApiError::method_not_allowed());
@@ -178,9 +180,8 @@ impl ApiServer {
             .unwrap_or_default()
             .is_empty()
         {
-            return Err(ApiError::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(ApiError::new(500, "", message));
         }
         generate_name(&mut value);
         unknown_fields(resource, &mut value, query)?;
@@ -207,14 +208,22 @@ impl ApiServer {
         }
         admit(resource, &mut value, None)?;
         if &*resource.storage == DEFINITIONS {
-            establish(&mut value)?;
+            define::establish(&mut value)?;
+        }
+        if !applied {
+            apply::track_new(resource, &mut value, query.get("fieldManager"), &now());
         }
         let name = metadata(&value, "name");
         let key = ObjectKey::new(namespace, name.as_str().unwrap_or_default());
         if query.dry_run()? {
             return match self.store().latest(&resource.storage, &key) {
                 Some(_) => Err(refused(resource, &key, WriteError::Exists)),
-                None => Ok(value),
+                None => {
+                    if &*resource.storage == DEFINITIONS {
+                        define::not_established(&mut value);
+                    }
+                    Ok(value)
+                }
             };
         }
         let object = self.commit(resource, key, Expect::Absent, value, false).await?;
@@ -222,7 +231,11 @@ impl ApiServer {
             let account = json!({"metadata": {"name": "default"}});
             Box::pin(self.ensure("", "serviceaccounts", Some(&object.key.name), account)).await?;
         }
-        Ok(object.value())
+        let mut value = object.value();
+        if &*resource.storage == DEFINITIONS {
+            define::not_established(&mut value);
+        }
+        Ok(value)
     }
 
     /// Writes to the store, and serves what definitions define as soon as they are written.
@@ -280,6 +293,9 @@ impl ApiServer {
             unknown_fields(resource, &mut new, query)?;
             keep(resource, status, &old, &mut new)?;
             admit(resource, &mut new, Some(&old))?;
+            if &*resource.storage == DEFINITIONS && old.get("spec") != new.get("spec") {
+                define::establish(&mut new)?;
+            }
             if !matches!(change, Change::Apply(_)) {
                 apply::track(
                     resource,
