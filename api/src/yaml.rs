@@ -4,6 +4,10 @@
 //! keys (`<<`) are expanded, as kubectl does. What is written reads the same with YAML 1.1 (kubectl) and 1.2: `y`,
 //! `no`, `1:20` and the like are quoted.
 
+mod places;
+
+pub use places::line_of;
+
 use serde::Deserialize as _;
 use serde_json::{Map, Number, Value};
 

@@ -1,12 +1,30 @@
-//! The command line: calicoctl's verbs and flags.
+//! The command line: calicoctl's verbs and flags, and those that are ours.
+
+mod ipam;
+mod node;
+mod resource;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Reads and writes resources, and shows what a node does.
+pub use ipam::{
+    IpamCheck, IpamCommand, IpamConfigure, IpamMigrate, IpamRelease, IpamShow, IpamSplit, ReportForm,
+};
+pub use node::{
+    BgpCommand, BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, ClusterCommand, ClusterDiags, DatastoreCommand,
+    Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags, NodeStatus,
+};
+pub use resource::{
+    Apply, Convert, Create, Crud, Delete, DryRun, Get, Label, Patch, PatchType, Replace, Source, Validate,
+};
+
+/// Reads and writes Calico resources, manages addresses, and shows what nodes do
+///
+/// Commands, flags and outputs of calicoctl, and more. Results go to stdout, messages to stderr. Exit codes: 0 done,
+/// 1 failed, 2 wrong usage of a command that calicoctl does not have.
 #[derive(Debug, Parser)]
-#[command(name = "caracalctl", version, about, propagate_version = true)]
+#[command(name = "caracalctl", version, propagate_version = true)]
 pub struct Arguments {
     /// What holds for every command.
     #[command(flatten)]
@@ -34,9 +52,35 @@ pub struct Global {
     /// Context of the kubeconfig
     #[arg(long, global = true)]
     pub context: Option<String>,
+    /// What is logged to stderr
+    #[arg(
+        short = 'l',
+        long,
+        global = true,
+        default_value = "panic",
+        value_name = "LEVEL"
+    )]
+    pub log_level: LogLevel,
     /// Accepted for compatibility: versions are never compared
     #[arg(long, global = true, hide = true)]
     pub allow_version_mismatch: bool,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Panic,
+    /// Nothing but the end of the program.
+    Fatal,
+    /// Errors.
+    Error,
+    /// Warnings too.
+    Warn,
+    /// Changes too.
+    Info,
+    /// Decisions too.
+    Debug,
 }
 
 /// A command.
@@ -47,128 +91,25 @@ pub enum Command {
     /// Create resources from a file, a directory or stdin; fail for what exists
     Create(Create),
     /// Create or replace resources from a file, a directory or stdin
-    Apply(Crud),
+    Apply(Apply),
     /// Replace resources that exist
-    Replace(Crud),
+    Replace(Replace),
     /// Delete resources by name or as listed in a file
     Delete(Delete),
-    /// What concerns this node
-    #[command(subcommand)]
-    Node(NodeCommand),
+    /// Change fields of a resource
+    Patch(Patch),
+    /// Set, change or remove a label of a resource
+    Label(Label),
+    /// Check resources of a file, a directory or stdin without a cluster
+    Validate(Validate),
+    /// Turn manifests of older versions, and Kubernetes policies, into projectcalico.org/v3
+    Convert(Convert),
     /// Address management
     #[command(subcommand)]
     Ipam(IpamCommand),
+    /// What concerns this node
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Show the version
     Version,
-}
-
-/// Commands about this node.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Show the BGP sessions of this node
-    Status(NodeStatus),
-}
-
-/// Flags of `node status`.
-#[derive(Debug, Args)]
-pub struct NodeStatus {
-    /// Socket of the BGP speaker
-    #[arg(long, default_value = "/run/caracal/bgpd.sock", value_name = "PATH")]
-    pub control: PathBuf,
-    /// text, json or yaml
-    #[arg(short, long, default_value = "text")]
-    pub output: String,
-}
-
-/// Commands about addresses.
-#[derive(Debug, Subcommand)]
-pub enum IpamCommand {
-    /// Show how full pools and blocks are, or who has an address
-    Show(IpamShow),
-}
-
-/// Flags of `ipam show`.
-#[derive(Debug, Args)]
-pub struct IpamShow {
-    /// Show who has this address
-    #[arg(long)]
-    pub ip: Option<String>,
-    /// Show blocks below their pools
-    #[arg(long)]
-    pub show_blocks: bool,
-    /// Show the settings of address management
-    #[arg(long)]
-    pub show_configuration: bool,
-}
-
-/// Where resources come from.
-#[derive(Clone, Debug, Args)]
-pub struct Source {
-    /// File, directory or - for stdin, with YAML or JSON
-    #[arg(short, long, value_name = "PATH")]
-    pub filename: Option<String>,
-    /// Go into sub-directories
-    #[arg(short = 'R', long)]
-    pub recursive: bool,
-    /// An empty file or directory is no error
-    #[arg(long)]
-    pub skip_empty: bool,
-    /// Namespace of namespaced resources that name none
-    #[arg(short, long)]
-    pub namespace: Option<String>,
-}
-
-/// Flags of `apply` and `replace`.
-#[derive(Debug, Args)]
-pub struct Crud {
-    /// Where resources come from.
-    #[command(flatten)]
-    pub source: Source,
-}
-
-/// Flags of `create`.
-#[derive(Debug, Args)]
-pub struct Create {
-    /// Where resources come from.
-    #[command(flatten)]
-    pub source: Source,
-    /// What exists is no error
-    #[arg(long)]
-    pub skip_exists: bool,
-}
-
-/// Flags of `delete`.
-#[derive(Debug, Args)]
-pub struct Delete {
-    /// Kind, as `ippool`
-    pub kind: Option<String>,
-    /// Names
-    pub names: Vec<String>,
-    /// Where resources come from.
-    #[command(flatten)]
-    pub source: Source,
-    /// What does not exist is no error
-    #[arg(short, long)]
-    pub skip_not_exists: bool,
-}
-
-/// Flags of `get`.
-#[derive(Debug, Args)]
-pub struct Get {
-    /// Kind, as `ippool`
-    pub kind: Option<String>,
-    /// Names; all without any
-    pub names: Vec<String>,
-    /// Where resources come from.
-    #[command(flatten)]
-    pub source: Source,
-    /// ps, wide, yaml, json or custom-columns=HEADING,…
-    #[arg(short, long, default_value = "ps")]
-    pub output: String,
-    /// All namespaces
-    #[arg(short = 'A', long, visible_short_alias = 'a')]
-    pub all_namespaces: bool,
-    /// Leave out what belongs to this cluster
-    #[arg(long)]
-    pub export: bool,
 }

@@ -12,8 +12,32 @@ use crate::store::Store;
 
 const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 
+/// How a command comes to the API server.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// As the arguments, the configuration file and the environment say.
+    Environment,
+    /// This client.
+    Client(Client),
+}
+
+impl Access {
+    /// The client.
+    pub(crate) async fn client(&self, global: &Global) -> Result<Client, Failure> {
+        match self {
+            Self::Environment => client(global).await,
+            Self::Client(client) => Ok(client.clone()),
+        }
+    }
+
+    /// The client, for objects of all kinds.
+    pub(crate) async fn store(&self, global: &Global) -> Result<Store, Failure> {
+        self.client(global).await.map(Store::new)
+    }
+}
+
 /// A client as the arguments, the configuration file and the environment say.
-pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
+async fn client(global: &Global) -> Result<Client, Failure> {
     let file = configuration(global)?;
     let spec = |key: &str| {
         file.pointer(&format!("/spec/{key}"))
@@ -44,12 +68,7 @@ pub(crate) async fn client(global: &Global) -> Result<Client, Failure> {
     };
     Client::connect(&options)
         .await
-        .map_err(|error| Failure::new(format!("Failed to create Calico API client: {error}")))
-}
-
-/// The client, for objects of all kinds.
-pub(crate) async fn store(global: &Global) -> Result<Store, Failure> {
-    Ok(Store::new(client(global).await?))
+        .map_err(|error| Failure::new(format!("Failed to create Calico API client: {error}")).on_stdout())
 }
 
 fn configuration(global: &Global) -> Result<Value, Failure> {
@@ -60,10 +79,9 @@ fn configuration(global: &Global) -> Result<Value, Failure> {
             return Ok(Value::Null);
         }
         Err(error) => {
-            return Err(Failure::new(format!(
-                "Error reading config file: {}: {error}",
-                path.display()
-            )));
+            return Err(
+                Failure::new(format!("Error reading config file: {}: {error}", path.display())).on_stdout(),
+            );
         }
     };
     let value = yaml::document(&text).map_err(|error| {

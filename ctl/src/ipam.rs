@@ -9,22 +9,23 @@ use ipnet::IpNet;
 
 use crate::args::IpamShow;
 use crate::error::Failure;
-use crate::{output, table};
+use crate::table;
+use crate::terminal::Terminal;
 
 /// Carries out `ipam show`.
-pub(crate) async fn show(client: &Client, arguments: &IpamShow) -> Result<(), Failure> {
+pub(crate) async fn show(terminal: &Terminal, client: &Client, arguments: &IpamShow) -> Result<(), Failure> {
     let all = ListOptions::default();
     if let Some(ip) = &arguments.ip {
         let address: IpAddr = ip
             .parse()
             .map_err(|_| Failure::new(format!("invalid IP address: {ip}; write it as 10.244.0.1")))?;
         let blocks: Vec<IPAMBlock> = client.list(None, &all).await?;
-        output::text(&owner(&blocks, address));
+        terminal.text(&owner(&blocks, address));
         return Ok(());
     }
     if arguments.show_configuration && !arguments.show_blocks {
         let stored: Option<IPAMConfiguration> = client.get(None, "default").await?;
-        output::text(&configuration(
+        terminal.text(&configuration(
             &stored.map(|object| object.spec).unwrap_or_default(),
         ));
         return Ok(());
@@ -42,7 +43,7 @@ pub(crate) async fn show(client: &Client, arguments: &IpamShow) -> Result<(), Fa
         "IPs reserved",
         "IPs free",
     ];
-    output::text(&table::boxed(&headings, &rows, &[2, 3, 4, 5]));
+    terminal.text(&table::boxed(&headings, &rows, &[2, 3, 4, 5]));
     Ok(())
 }
 

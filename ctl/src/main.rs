@@ -1,8 +1,9 @@
-//! The program `caracalctl`.
+//! The program `caracalctl`, also `kubectl-caracal`.
 
 use std::process::ExitCode;
 
 use caracal_ctl::args::Arguments;
+use caracal_ctl::{Access, Terminal};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -21,21 +22,25 @@ fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start: {error}")),
+        Err(error) => return fail(&format!("cannot start: {error}"), false, 1),
     };
-    match runtime.block_on(caracal_ctl::run(arguments)) {
+    let terminal = Terminal::of_process();
+    match runtime.block_on(caracal_ctl::run(arguments, &terminal, &Access::Environment)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(&failure.to_string()),
+        Err(failure) => fail(&failure.to_string(), failure.is_on_stdout(), failure.code()),
     }
 }
 
 #[expect(
     clippy::print_stderr,
-    reason = "messages of a command line program go to stderr"
+    clippy::print_stdout,
+    reason = "messages of a command line program go to stderr, and a few of calicoctl's to stdout"
 )]
-fn fail(text: &str) -> ExitCode {
-    if !text.is_empty() {
-        eprintln!("{text}");
+fn fail(text: &str, on_stdout: bool, code: u8) -> ExitCode {
+    match (text.is_empty(), on_stdout) {
+        (true, _) => {}
+        (false, true) => println!("{text}"),
+        (false, false) => eprintln!("{text}"),
     }
-    ExitCode::FAILURE
+    ExitCode::from(code)
 }

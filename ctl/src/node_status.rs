@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::args::NodeStatus;
 use crate::error::Failure;
-use crate::{output, table};
+use crate::table;
+use crate::terminal::{Terminal, sorted};
 
 /// The speaker answers at once or is stuck.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,19 +23,18 @@ const ANSWER_LEN_MAX: u64 = 64 * 1024 * 1024;
 const DAY_SECONDS: u64 = 24 * 3600;
 
 /// Carries out `node status`.
-pub(crate) fn run(arguments: &NodeStatus) -> Result<(), Failure> {
+pub(crate) fn run(terminal: &Terminal, arguments: &NodeStatus) -> Result<(), Failure> {
     let answer = ask(&arguments.control, r#"{"request":"status"}"#)?;
     match arguments.output.as_str() {
         "json" => {
-            output::line(
+            terminal.line(
                 &serde_json::to_string_pretty(&answer).map_err(|error| Failure::new(error.to_string()))?,
             );
             return Ok(());
         }
         "yaml" => {
-            output::text(
-                &yaml::to_string(&output::sorted(answer)).map_err(|error| Failure::new(error.to_string()))?,
-            );
+            terminal
+                .text(&yaml::to_string(&sorted(answer)).map_err(|error| Failure::new(error.to_string()))?);
             return Ok(());
         }
         "text" => {}
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &NodeStatus) -> Result<(), Failure> {
             "the BGP speaker's answer cannot be read: {error}; is it of this version?"
         ))
     })?;
-    output::text(&text(&status, Timestamp::now()));
+    terminal.text(&text(&status, Timestamp::now()));
     Ok(())
 }
 

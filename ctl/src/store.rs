@@ -1,67 +1,53 @@
 //! Objects of any kind as JSON: stored ones by requests, derived ones from Pods, Nodes, Namespaces and ServiceAccounts.
 
+mod derived;
+mod error;
+
 use caracal_api::kinds::{Kind, Storage};
+use caracal_api::meta;
 use caracal_api::v3::API_VERSION;
-use caracal_api::virtual_::{node, profile, workload_endpoint};
-use caracal_datastore::{Client, ListOptions};
+use caracal_datastore::Client;
 use http::Request;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
-use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A request that failed, by class.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum StoreError {
-    /// No such object.
-    #[error("resource does not exist: {kind}({name}) with error: {message}")]
-    NotFound {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-        /// What the server said.
-        message: String,
-    },
-    /// There is one already.
-    #[error("resource already exists: {kind}({name})")]
-    Exists {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
-    /// It changed since it was read.
-    #[error("update conflict: {kind}({name})")]
-    Conflict {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
-    /// The kind does not allow it.
-    #[error("operation {verb} is not supported on {kind}({name})")]
-    Unsupported {
-        /// What was asked for.
-        verb: &'static str,
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
-    /// Anything else, as the server says it.
-    #[error("{0}")]
-    Other(String),
-}
+pub(crate) use error::{StoreError, id, name_of, rewritten, text_at};
+
+/// The kinds of policies that keep a tier.
+const POLICY_PLURALS: &[&str] = &[
+    "networkpolicies",
+    "globalnetworkpolicies",
+    "stagednetworkpolicies",
+    "stagedglobalnetworkpolicies",
+];
 
 /// Access to objects of all kinds.
+#[derive(Clone)]
 pub(crate) struct Store {
     client: Client,
+    /// The server checks and answers, and stores nothing.
+    dry_run: bool,
 }
 
 impl Store {
     /// Access through a client.
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) const fn new(client: Client) -> Self {
+        Self {
+            client,
+            dry_run: false,
+        }
+    }
+
+    /// The same access, on which the server only tries what is written.
+    pub(crate) fn trying(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            dry_run: true,
+        }
+    }
+
+    /// The client below.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Reads one object.
@@ -71,35 +57,29 @@ impl Store {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Value, StoreError> {
-        if kind.storage == Storage::CustomResource {
-            return self
-                .send("GET", kind, &url(kind, namespace, Some(name), ""), name, None)
-                .await;
+        if kind.storage == Storage::Derived {
+            return self.derived_one(kind, namespace, name).await;
         }
-        self.derived(kind, namespace)
-            .await?
-            .into_iter()
-            .find(|object| object.pointer("/metadata/name").and_then(Value::as_str) == Some(name))
-            .ok_or_else(|| StoreError::NotFound {
-                kind: kind.kind.to_owned(),
-                name: name.to_owned(),
-                message: "not found".to_owned(),
-            })
+        let url = url(kind, namespace, Some(name), "");
+        self.send("GET", kind, &url, (namespace, name), None).await
     }
 
     /// Reads all objects, of one namespace or of all, as a list object.
     pub(crate) async fn list(&self, kind: &Kind, namespace: Option<&str>) -> Result<Value, StoreError> {
         let mut list = if kind.storage == Storage::CustomResource {
-            self.send("GET", kind, &url(kind, namespace, None, ""), "", None)
-                .await?
+            let url = url(kind, namespace, None, "");
+            self.send("GET", kind, &url, (None, ""), None).await?
         } else {
-            json!({"metadata": {"resourceVersion": ""}, "items": self.derived(kind, namespace).await?})
+            json!({"metadata": {"resourceVersion": ""}, "items": self.derived_all(kind, namespace).await?})
         };
         // Items of a list need not say what they are.
         if let Some(Value::Array(items)) = list.get_mut("items") {
             for item in items {
                 label(item, kind.kind);
             }
+        }
+        if let Some(Value::Object(metadata)) = list.get_mut("metadata") {
+            metadata.retain(|key, _| key == "resourceVersion");
         }
         label(&mut list, &format!("{}List", kind.kind));
         Ok(list)
@@ -111,11 +91,14 @@ impl Store {
         kind: &Kind,
         namespace: Option<&str>,
         object: &Value,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Value, StoreError> {
         let name = name_of(object);
-        refuse_derived("Create", kind, name)?;
-        let url = url(kind, namespace, None, "?fieldValidation=Strict");
-        self.send("POST", kind, &url, name, Some(object)).await.map(drop)
+        if kind.storage == Storage::Derived {
+            return Err(unsupported("Create", kind, namespace, name));
+        }
+        let url = url(kind, namespace, None, &self.query(true));
+        self.send("POST", kind, &url, (namespace, name), Some(object))
+            .await
     }
 
     /// Writes an object that was read before.
@@ -124,11 +107,17 @@ impl Store {
         kind: &Kind,
         namespace: Option<&str>,
         object: &Value,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Value, StoreError> {
         let name = name_of(object);
-        refuse_derived("Update", kind, name)?;
-        let url = url(kind, namespace, Some(name), "?fieldValidation=Strict");
-        self.send("PUT", kind, &url, name, Some(object)).await.map(drop)
+        if kind.kind == "Node" {
+            return self.update_node(kind, object).await;
+        }
+        if kind.storage == Storage::Derived {
+            return Err(unsupported("Update", kind, namespace, name));
+        }
+        let url = url(kind, namespace, Some(name), &self.query(true));
+        self.send("PUT", kind, &url, (namespace, name), Some(object))
+            .await
     }
 
     /// Deletes an object; with a resource version only that state of it.
@@ -139,20 +128,63 @@ impl Store {
         name: &str,
         resource_version: Option<&str>,
     ) -> Result<(), StoreError> {
-        refuse_derived("Delete", kind, name)?;
+        if kind.storage == Storage::Derived {
+            return Err(unsupported("Delete", kind, namespace, name));
+        }
+        if kind.kind == "Tier" {
+            self.check_tier_is_free(kind, name).await?;
+        }
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
         if let Some(version) = resource_version {
             options["preconditions"] = json!({"resourceVersion": version});
         }
-        self.send(
-            "DELETE",
-            kind,
-            &url(kind, namespace, Some(name), ""),
-            name,
-            Some(&options),
-        )
-        .await
-        .map(drop)
+        let url = url(kind, namespace, Some(name), &self.query(false));
+        self.send("DELETE", kind, &url, (namespace, name), Some(&options))
+            .await
+            .map(drop)
+    }
+
+    /// Tiers of every cluster, and tiers with policies, stay.
+    async fn check_tier_is_free(&self, kind: &Kind, name: &str) -> Result<(), StoreError> {
+        let refuse = |reason: String| StoreError::Unsupported {
+            verb: "delete",
+            id: name.to_owned(),
+            reason: Some(reason),
+        };
+        if [
+            meta::TIER_DEFAULT,
+            meta::TIER_KUBE_ADMIN,
+            meta::TIER_KUBE_BASELINE,
+        ]
+        .contains(&name)
+        {
+            return Err(refuse(format!("Cannot delete {name} tier")));
+        }
+        for plural in POLICY_PLURALS {
+            let query = format!(
+                "?limit=1&labelSelector={}%3D{}",
+                escaped(meta::LABEL_TIER),
+                escaped(name)
+            );
+            let url = format!("/apis/{API_VERSION}/{plural}{query}");
+            let policies = self.send("GET", kind, &url, (None, ""), None).await?;
+            if policies.pointer("/items/0").is_some() {
+                return Err(refuse("Cannot delete a non-empty tier".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The query of a request that writes; `strict` refuses fields that the kind does not have.
+    fn query(&self, strict: bool) -> String {
+        let parts: Vec<&str> = [(strict, "fieldValidation=Strict"), (self.dry_run, "dryRun=All")]
+            .into_iter()
+            .filter_map(|(wanted, part)| wanted.then_some(part))
+            .collect();
+        if parts.is_empty() {
+            return String::new();
+        }
+        format!("?{}", parts.join("&"))
     }
 
     async fn send(
@@ -160,102 +192,55 @@ impl Store {
         method: &str,
         kind: &Kind,
         url: &str,
-        name: &str,
+        (namespace, name): (Option<&str>, &str),
         body: Option<&Value>,
     ) -> Result<Value, StoreError> {
         let text = body.map(Value::to_string).unwrap_or_default();
+        let content_type = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
         let request = Request::builder()
             .method(method)
             .uri(url)
-            .header("content-type", "application/json")
+            .header("content-type", content_type)
             .body(text.into_bytes())
             .map_err(|error| StoreError::Other(error.to_string()))?;
         self.client
             .kube()
             .request::<Value>(request)
             .await
-            .map_err(|error| classify(kind, name, &error))
-    }
-
-    async fn derived(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Value>, StoreError> {
-        let all = ListOptions::default();
-        let other = |error: caracal_datastore::Error| StoreError::Other(error.to_string());
-        let mut objects = Vec::new();
-        match kind.kind {
-            "WorkloadEndpoint" => {
-                for pod in self.client.list::<Pod>(namespace, &all).await.map_err(other)? {
-                    // A pod that is no endpoint, or cannot be one, has no row.
-                    if let Ok(Some(endpoint)) = workload_endpoint::from_pod(&pod)
-                        && workload_endpoint::has_address(&pod)
-                    {
-                        objects.push(value(&endpoint, kind.kind)?);
-                    }
-                }
-            }
-            "Node" => {
-                for node in self.client.list::<Node>(None, &all).await.map_err(other)? {
-                    if let Some(node) = node::from_k8s(&node) {
-                        objects.push(value(&node, kind.kind)?);
-                    }
-                }
-            }
-            "Profile" => {
-                objects.push(value(&profile::default_allow(), kind.kind)?);
-                for namespace in self.client.list::<Namespace>(None, &all).await.map_err(other)? {
-                    if let Some(profile) = profile::from_namespace(&namespace) {
-                        objects.push(value(&profile, kind.kind)?);
-                    }
-                }
-                for account in self
-                    .client
-                    .list::<ServiceAccount>(None, &all)
-                    .await
-                    .map_err(other)?
-                {
-                    if let Some(profile) = profile::from_service_account(&account) {
-                        objects.push(value(&profile, kind.kind)?);
-                    }
-                }
-            }
-            other => {
-                return Err(StoreError::Other(format!(
-                    "{other} is not derived from anything known"
-                )));
-            }
-        }
-        Ok(objects)
+            .map_err(|error| error::classify(kind, namespace, name, &error))
     }
 }
 
-fn refuse_derived(verb: &'static str, kind: &Kind, name: &str) -> Result<(), StoreError> {
-    if kind.storage == Storage::Derived {
-        return Err(StoreError::Unsupported {
-            verb,
-            kind: kind.kind.to_owned(),
-            name: name.to_owned(),
-        });
+/// What a derived kind answers to a verb that it has not.
+fn unsupported(verb: &'static str, kind: &Kind, namespace: Option<&str>, name: &str) -> StoreError {
+    let done = match verb {
+        "Delete" => "deleted",
+        _ => "updated",
+    };
+    let reason = match kind.kind {
+        "Profile" if name == meta::PROFILE_DEFAULT_ALLOW => Some(format!(
+            "The profile \"{name}\" is a default provided by Calico and cannot be {done}"
+        )),
+        "WorkloadEndpoint" => Some("it is derived from its Pod".to_owned()),
+        _ => None,
+    };
+    StoreError::Unsupported {
+        verb,
+        id: id(kind, namespace, name),
+        reason,
     }
-    Ok(())
 }
 
-fn value<T: Serialize>(object: &T, kind: &str) -> Result<Value, StoreError> {
-    let mut value = serde_json::to_value(object).map_err(|error| StoreError::Other(error.to_string()))?;
-    label(&mut value, kind);
-    Ok(value)
-}
-
-fn label(object: &mut Value, kind: &str) {
+/// Writes on an object what it is.
+pub(crate) fn label(object: &mut Value, kind: &str) {
     if let Value::Object(map) = object {
         map.insert("apiVersion".to_owned(), API_VERSION.into());
         map.insert("kind".to_owned(), kind.into());
     }
-}
-
-fn name_of(object: &Value) -> &str {
-    object
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
 }
 
 fn url(kind: &Kind, namespace: Option<&str>, name: Option<&str>, query: &str) -> String {
@@ -274,37 +259,6 @@ fn escaped(name: &str) -> String {
             other => format!("%{other:02X}"),
         })
         .collect()
-}
-
-fn classify(kind: &Kind, name: &str, error: &kube::Error) -> StoreError {
-    let (kind, name) = (kind.kind.to_owned(), name.to_owned());
-    let kube::Error::Api(status) = error else {
-        return StoreError::Other(format!(
-            "{error}; check the address and the credentials in the kubeconfig"
-        ));
-    };
-    match (status.code, status.reason.as_str()) {
-        (404, _) if name.is_empty() => StoreError::Other(format!(
-            "the server does not serve {kind}: install the CRDs (charts/caracal-crds)"
-        )),
-        (404, _) => StoreError::NotFound {
-            kind,
-            name,
-            message: status.message.clone(),
-        },
-        (409, "AlreadyExists") => StoreError::Exists { kind, name },
-        (409, _) => StoreError::Conflict { kind, name },
-        _ => StoreError::Other(unknown_field(&status.message).unwrap_or_else(|| status.message.clone())),
-    }
-}
-
-/// The text for a field that the server does not know.
-fn unknown_field(message: &str) -> Option<String> {
-    let (_, rest) = message.split_once("unknown field \"")?;
-    let (field, _) = rest.split_once('"')?;
-    Some(format!(
-        "field in document is not recognized or is in the wrong location: {field}"
-    ))
 }
 
 #[cfg(test)]
@@ -326,12 +280,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_field_is_named() {
-        let message =
-            "IPPool in version \"v3\" cannot be handled: strict decoding error: unknown field \"spec.cider\"";
+    fn the_profile_of_every_cluster_says_that_it_stays() {
+        let kind = kinds::of_manifest("Profile").unwrap();
         assert_eq!(
-            unknown_field(message).unwrap(),
-            "field in document is not recognized or is in the wrong location: spec.cider"
+            unsupported("Delete", kind, None, "projectcalico-default-allow").to_string(),
+            "operation Delete is not supported on Profile(projectcalico-default-allow): The profile \
+             \"projectcalico-default-allow\" is a default provided by Calico and cannot be deleted"
         );
     }
 }

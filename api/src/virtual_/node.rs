@@ -1,5 +1,7 @@
 //! Nodes: what we know of a Kubernetes Node, most of it in its annotations.
 
+mod annotations;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,6 +9,8 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
+
+pub use annotations::annotations;
 
 use crate::meta;
 use crate::v3::AsNumber;

@@ -1,23 +1,23 @@
-//! `get`: objects as tables, YAML or JSON.
+//! `get`: objects found by kind and names, or as a file lists them.
 
-use caracal_api::kinds::{self, Kind};
-use caracal_api::yaml;
 use serde_json::{Value, json};
 
+use super::print::{self, Form, Found};
 use crate::args::Get;
 use crate::error::Failure;
+use crate::input;
 use crate::store::{Store, StoreError};
-use crate::{columns, input, output, table};
-
-/// AS number of nodes when the configuration names none.
-const DEFAULT_AS: &str = "64512";
+use crate::terminal::Terminal;
 
 /// Carries out `get`.
-pub(crate) async fn run(store: &Store, arguments: &Get) -> Result<(), Failure> {
-    let format = Format::parse(&arguments.output)?;
-    let (kind, found, errors) = read(store, arguments).await?;
+pub(crate) async fn run(terminal: &Terminal, store: &Store, arguments: &Get) -> Result<(), Failure> {
+    let form = Form::parse(&arguments.output)?;
+    let Some((found, errors)) = read(terminal, store, arguments).await? else {
+        return Ok(());
+    };
     if !found.is_empty() {
-        print(store, kind, &found, arguments, &format).await?;
+        let with_namespace = arguments.all_namespaces || arguments.source.namespace.is_some();
+        print::print(terminal, store, found, &form, with_namespace).await?;
     }
     if errors.is_empty() {
         Ok(())
@@ -26,65 +26,42 @@ pub(crate) async fn run(store: &Store, arguments: &Get) -> Result<(), Failure> {
     }
 }
 
-enum Format {
-    Table { wide: bool },
-    Custom(String),
-    Yaml,
-    Json,
-}
-
-impl Format {
-    fn parse(text: &str) -> Result<Self, Failure> {
-        match text {
-            "ps" => Ok(Self::Table { wide: false }),
-            "wide" => Ok(Self::Table { wide: true }),
-            "yaml" | "yml" => Ok(Self::Yaml),
-            "json" => Ok(Self::Json),
-            "custom-columns" | "custom-columns=" => Err(Failure::new("need to specify at least one column")),
-            other => match other.strip_prefix("custom-columns=") {
-                Some(names) => Ok(Self::Custom(names.to_owned())),
-                None => Err(Failure::new(format!(
-                    "unrecognized output format '{other}'; use ps, wide, yaml, json or custom-columns=HEADING,…"
-                ))),
-            },
-        }
-    }
-}
-
-type Found = (&'static Kind, Vec<Value>, Vec<String>);
-
-async fn read(store: &Store, arguments: &Get) -> Result<Found, Failure> {
-    let mut found = Vec::new();
-    let mut errors = Vec::new();
-    let flag = arguments.source.namespace.as_deref();
-    let Some(name) = &arguments.kind else {
-        let resources = input::read(&arguments.source)?.unwrap_or_default();
-        let kind = resources.first().map_or(&kinds::ALL[0], |resource| resource.kind);
-        for resource in resources {
-            let namespace = input::namespace(
-                resource.kind,
-                resource.namespace(),
-                flag,
-                arguments.all_namespaces,
-            )?;
-            collect(
-                store
-                    .get(resource.kind, namespace.as_deref(), resource.name())
-                    .await,
-                &mut found,
-                &mut errors,
-            );
-        }
-        return Ok((kind, found, errors));
+async fn read(
+    terminal: &Terminal,
+    store: &Store,
+    arguments: &Get,
+) -> Result<Option<(Vec<Found>, Vec<String>)>, Failure> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    let source = &arguments.source;
+    let flag = source.namespace.as_deref();
+    let mut collect = |kind, result: Result<Value, StoreError>| match result {
+        Ok(object) => found.push(Found { kind, object }),
+        Err(error) => errors.push(error.to_string()),
     };
-    let kind = input::kind(name)?;
+    let Some(word) = &arguments.kind else {
+        if source.filename.is_none() {
+            return Err(Failure::new(
+                "name a kind, as `get ippools`, or a file with --filename",
+            ));
+        }
+        let Some(resources) = input::read(terminal, source)? else {
+            return Ok(None);
+        };
+        for resource in resources {
+            let kind = resource.kind;
+            let namespace = input::namespace(kind, resource.namespace(), flag, arguments.all_namespaces)?;
+            collect(kind, store.get(kind, namespace.as_deref(), resource.name()).await);
+        }
+        return Ok(Some((found, errors)));
+    };
+    let kind = input::kind(word)?;
     let namespace = input::namespace(kind, None, flag, arguments.all_namespaces)?;
     if arguments.names.is_empty() {
         let list = store
             .list(kind, namespace.as_deref())
             .await
             .map_err(|error| Failure::new(error.to_string()))?;
-        return Ok((kind, vec![list], errors));
+        return Ok(Some((vec![Found { kind, object: list }], errors)));
     }
     if arguments.all_namespaces {
         return Err(Failure::new(
@@ -95,120 +72,12 @@ async fn read(store: &Store, arguments: &Get) -> Result<Found, Failure> {
         if name.is_empty() {
             return Err(Failure::new("resource name may not be empty"));
         }
-        collect(
-            store.get(kind, namespace.as_deref(), name).await,
-            &mut found,
-            &mut errors,
-        );
+        collect(kind, store.get(kind, namespace.as_deref(), name).await);
     }
     if arguments.export {
-        found.iter_mut().for_each(strip);
+        found.iter_mut().for_each(|found| strip(&mut found.object));
     }
-    Ok((kind, found, errors))
-}
-
-fn collect(result: Result<Value, StoreError>, found: &mut Vec<Value>, errors: &mut Vec<String>) {
-    match result {
-        Ok(object) => found.push(object),
-        Err(error) => errors.push(error.to_string()),
-    }
-}
-
-async fn print(
-    store: &Store,
-    kind: &'static Kind,
-    found: &[Value],
-    arguments: &Get,
-    format: &Format,
-) -> Result<(), Failure> {
-    let document = || {
-        let mut objects: Vec<Value> = found.iter().cloned().map(tidy).collect();
-        let one = objects.len() == 1;
-        output::sorted(match objects.pop() {
-            Some(object) if one => object,
-            Some(object) => {
-                objects.push(object);
-                Value::Array(objects)
-            }
-            None => Value::Null,
-        })
-    };
-    match format {
-        Format::Yaml => {
-            output::text(&yaml::to_string(&document()).map_err(|error| Failure::new(error.to_string()))?);
-        }
-        Format::Json => output::text(
-            &serde_json::to_string_pretty(&document()).map_err(|error| Failure::new(error.to_string()))?,
-        ),
-        Format::Custom(names) => tables(store, found, &columns::custom(kind, names)?, kind).await,
-        Format::Table { wide } => {
-            let with_namespace = arguments.all_namespaces || arguments.source.namespace.is_some();
-            tables(store, found, &columns::select(kind, *wide, with_namespace), kind).await;
-        }
-    }
-    Ok(())
-}
-
-/// A table for each object or list.
-async fn tables(store: &Store, found: &[Value], headings: &[&'static str], kind: &'static Kind) {
-    let default_as = if kind.kind == "Node" && headings.contains(&"ASN") {
-        default_as(store).await
-    } else {
-        String::new()
-    };
-    for object in found {
-        let own = std::slice::from_ref(object);
-        let mut items: Vec<&Value> = match object.get("items") {
-            Some(Value::Array(items)) => items.iter().collect(),
-            _ => own.iter().collect(),
-        };
-        if kind.kind == "Tier" {
-            let order = |tier: &Value| {
-                tier.pointer("/spec/order")
-                    .and_then(Value::as_f64)
-                    .unwrap_or(f64::INFINITY)
-            };
-            items.sort_by(|a, b| order(a).total_cmp(&order(b)));
-        }
-        let rows: Vec<Vec<String>> = items
-            .iter()
-            .map(|item| {
-                headings
-                    .iter()
-                    .map(|heading| columns::cell(kind.kind, heading, item, &default_as))
-                    .collect()
-            })
-            .collect();
-        output::text(&table::plain(headings, &rows));
-    }
-}
-
-async fn default_as(store: &Store) -> String {
-    let Some(kind) = kinds::of_manifest("BGPConfiguration") else {
-        return DEFAULT_AS.to_owned();
-    };
-    match store.get(kind, None, "default").await {
-        Ok(object) => object.pointer("/spec/asNumber").map_or_else(
-            || DEFAULT_AS.to_owned(),
-            |number| number.to_string().trim_matches('"').to_owned(),
-        ),
-        Err(StoreError::NotFound { .. }) => DEFAULT_AS.to_owned(),
-        Err(_) => "unknown".to_owned(),
-    }
-}
-
-/// Leaves out what the server keeps for itself.
-fn tidy(mut object: Value) -> Value {
-    let clear = |object: &mut Value| {
-        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            metadata.remove("managedFields");
-        }
-    };
-    clear(&mut object);
-    if let Some(Value::Array(items)) = object.get_mut("items") {
-        items.iter_mut().for_each(clear);
-    }
-    object
+    Ok(Some((found, errors)))
 }
 
 /// Leaves out what belongs to one cluster.

@@ -1,0 +1,9 @@
+//! Whole commands against the embedded API server, in process: what they print, where, and how they end.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
+mod cluster;
+mod form;
+mod node;
+mod refusal;
+mod verbs;
