@@ -247,6 +247,38 @@ pub enum Error {
         /// The pools.
         known: String,
     },
+    /// A release by address alone was asked for of an address that a node may give out while nobody can tell it.
+    #[error(
+        "address {address} is set aside by node {node} for pods that start while the API server is away; drain the node's reserve, or delete the Node and run `caracalctl ipam check --fix`"
+    )]
+    SetAside {
+        /// The address.
+        address: IpAddr,
+        /// The node.
+        node: String,
+    },
+    /// The node has not enough addresses set aside.
+    #[error(
+        "the API server is away, and node {node} has {available} of {requested} {family} addresses set aside for that time; try again when it is back, or raise the reserve"
+    )]
+    ReserveShort {
+        /// The address family.
+        family: &'static str,
+        /// How many are set aside.
+        available: usize,
+        /// How many were asked for.
+        requested: usize,
+        /// The node.
+        node: String,
+    },
+    /// What the node notes about addresses that it set aside cannot be read or written.
+    #[error("cannot use the reserve's journal {}: {problem}; check that the disk has room and the folder may be written", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The file that orders the plugins of one host cannot be used.
     #[error("cannot lock {}: {problem}; check that the directory exists and may be written", path.display())]
     Lock {

@@ -3,6 +3,9 @@
 //! The order of writes makes a crash harmless: up before the block is written, down after it. A count may therefore
 //! be too high, never too low: an address that no handle counts could not be found for its release.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use caracal_api::names::handle_name;
 use caracal_api::v3::{IPAMBlock, IPAMHandle, IPAMHandleSpec};
 use ipnet::IpNet;
@@ -143,17 +146,58 @@ impl Store {
         let Some(stored) = self.block(cidr).await? else {
             return Ok(Ok(0));
         };
-        let mut block = Block::from_spec(stored.spec.clone())?;
+        let block = Block::from_spec(stored.spec.clone())?;
         let held = i32::try_from(block.addresses_of(id).len()).unwrap_or(i32::MAX);
         if held == counted {
             return Ok(Ok(held));
         }
+        Ok(self.prove(stored, block).await.map(|()| held))
+    }
+
+    /// The addresses that blocks have under a handle, as far as the handle counts their blocks.
+    pub(crate) async fn held_by(&self, id: &str) -> Result<BTreeMap<IpAddr, IpNet>> {
+        let mut held = BTreeMap::new();
+        let Some(stored) = self.handle(id).await? else {
+            return Ok(held);
+        };
+        for cidr in stored
+            .spec
+            .block
+            .keys()
+            .filter_map(|text| text.parse::<IpNet>().ok())
+        {
+            if let Some(block) = self.block(&cidr).await? {
+                let block = Block::from_spec(block.spec)?;
+                held.extend(block.addresses_of(id).into_iter().map(|address| (address, cidr)));
+            }
+        }
+        Ok(held)
+    }
+
+    /// The addresses that a block has under a handle, by a block that could be written as it was read.
+    pub(crate) async fn proved_of(&self, id: &str, cidr: &IpNet) -> Result<Vec<IpAddr>> {
+        let mut attempts = Attempts::of(format!("block {cidr}"));
+        loop {
+            let Some(stored) = self.block(cidr).await? else {
+                return Ok(Vec::new());
+            };
+            let block = Block::from_spec(stored.spec.clone())?;
+            let addresses = block.addresses_of(id);
+            match self.prove(stored, block).await {
+                Ok(()) => return Ok(addresses),
+                Err(error) => attempts.after(error).await?,
+            };
+        }
+    }
+
+    /// Writes a block as it was read: then it was current.
+    pub(crate) async fn prove(&self, stored: IPAMBlock, mut block: Block) -> caracal_datastore::Result<()> {
         block.bump();
-        let fence = IPAMBlock {
+        let object = IPAMBlock {
             spec: block.into_spec(),
             ..stored
         };
-        Ok(self.client.update(&fence).await.map(|_| held))
+        self.client.update(&object).await.map(|_| ())
     }
 
     /// Writes a handle in the state in which it was read, or removes it when it has become empty.

@@ -21,6 +21,7 @@ mod job;
 mod lock;
 mod pools;
 mod release;
+pub mod reserve;
 mod store;
 mod take;
 mod utilization;

@@ -1,5 +1,6 @@
 //! Taking addresses of a block: from the head of its free list, or one by name.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use caracal_api::net::address_at;
@@ -100,6 +101,27 @@ impl Block {
         attribute.secondary.insert(name.to_owned(), value.to_owned());
         let index = self.attribute_index(attribute);
         self.set(ordinal, Some(index));
+        self.drop_unused_attributes();
+    }
+
+    /// Rewrites an allocation to another handle. It counts as assigned anew.
+    pub(crate) fn reassign(&mut self, address: IpAddr, handle: &str, attributes: &BTreeMap<String, String>) {
+        let Ok(ordinal) = self.ordinal(address) else {
+            return;
+        };
+        if self.held(ordinal).is_none() {
+            return;
+        }
+        let index = self.attribute_index(AllocationAttribute {
+            handle_id: Some(handle.to_owned()),
+            secondary: attributes.clone(),
+            ..AllocationAttribute::default()
+        });
+        self.set(ordinal, Some(index));
+        let number = self.spec.sequence_number;
+        self.spec
+            .sequence_number_for_allocation
+            .insert(ordinal.to_string(), number);
         self.drop_unused_attributes();
     }
 

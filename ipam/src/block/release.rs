@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::request::Release;
 use super::{Block, handle_of, seconds};
 use crate::error::{Error, Result};
+use crate::reserve::NOTE;
 
 impl Block {
     /// Releases addresses, all or none. Returns the released attributes' handles with counts, and the addresses that
@@ -62,6 +63,14 @@ impl Block {
                     wanted,
                 });
             }
+        }
+        let is_set_aside = held
+            .secondary
+            .get("note")
+            .is_some_and(|note| note.starts_with(NOTE));
+        if is_set_aside && release.handle.is_none() {
+            let node = held.secondary.get("node").cloned().unwrap_or_default();
+            return Err(Error::SetAside { address, node });
         }
         let wanted = release.handle.as_deref().filter(|handle| !handle.is_empty());
         let held = handle_of(held);

@@ -14,11 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::users::pod_addresses;
 use crate::block::{handle_of, is_windows};
+use crate::reserve::NOTE;
 
 /// `type` of service addresses.
 const LOAD_BALANCER: &str = "LoadBalancer";
-/// `type` of addresses that a node keeps for the time when the API server is away.
-pub(crate) const RESERVE_TYPE: &str = "caracalReserve";
 
 /// For whom an allocation was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +83,7 @@ impl Claimant {
                 namespace,
                 name: service,
             },
-            RESERVE_TYPE => Self::Reserve,
+            _ if text("note").starts_with(NOTE) => Self::Reserve,
             device if device.ends_with("TunnelAddress") => Self::Tunnel { device: type_ },
             _ => Self::Unknown,
         }

@@ -7,4 +7,5 @@ mod cluster;
 mod contention;
 mod faults;
 mod killed;
+mod reserve;
 mod utilization;
