@@ -1,15 +1,28 @@
-//! The CustomResourceDefinitions of all kinds.
+//! The CustomResourceDefinitions of all kinds: derived from the Rust types, and completed with what types do not say.
+//!
+//! Field types, enumerations and plain bounds stand at the fields of [`v3`]; defaults of zero, required fields, list
+//! types, patterns and rules across fields in `amend`; printer columns in `columns`. Source: Calico `api/config/crd`.
+
+mod amend;
+mod clean;
+mod columns;
+
+use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_core::CustomResourceExt as _;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::v3;
 
 /// The definitions of all kinds that are stored as custom resources, by name.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
+    static ALL: LazyLock<Vec<CustomResourceDefinition>> = LazyLock::new(derive_all);
+    ALL.clone()
+}
+
+fn derive_all() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![
         v3::IPPool::crd(),
         v3::BlockAffinity::crd(),
@@ -34,16 +47,20 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         v3::KubeControllersConfiguration::crd(),
         v3::CalicoNodeStatus::crd(),
     ];
+    let amendments = amend::all();
     for definition in &mut definitions {
-        normalize(definition);
+        complete(definition, &amendments);
     }
     definitions.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     definitions
 }
 
-/// Brings a derived definition into the form that an API server accepts and that says no more than it should.
-fn normalize(definition: &mut CustomResourceDefinition) {
+/// Brings a derived definition into the form that an API server accepts, and adds what types do not say.
+fn complete(definition: &mut CustomResourceDefinition, amendments: &[amend::Amendment]) {
+    let kind = definition.spec.names.kind.clone();
     for version in &mut definition.spec.versions {
+        let columns = columns::of(&kind);
+        version.additional_printer_columns = (!columns.is_empty()).then_some(columns);
         let Some(schema) = version
             .schema
             .as_mut()
@@ -54,70 +71,23 @@ fn normalize(definition: &mut CustomResourceDefinition) {
         let Ok(mut value) = serde_json::to_value(&*schema) else {
             continue;
         };
-        clean(&mut value, "");
-        if let Ok(cleaned) = serde_json::from_value(value) {
-            *schema = cleaned;
+        clean::schema(&mut value, "");
+        amend::schema(&kind, &mut value, amendments);
+        if let Ok(completed) = serde_json::from_value(value) {
+            *schema = completed;
         }
     }
 }
 
-/// Cleans a schema and what is below it. `name` is the property that the schema is of.
-fn clean(schema: &mut Value, name: &str) {
-    let Value::Object(schema) = schema else { return };
-    clean_keywords(schema);
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        for (property, schema) in properties {
-            clean(schema, property);
-        }
-    }
-    for below in ["items", "additionalProperties"] {
-        if let Some(schema) = schema.get_mut(below) {
-            clean(schema, below);
-        }
-    }
-    // The only list with holes: a free address has no attributes.
-    if name == "allocations"
-        && let Some(Value::Object(items)) = schema.get_mut("items")
-    {
-        items.insert("nullable".to_owned(), Value::Bool(true));
-    }
-}
-
-fn clean_keywords(schema: &mut Map<String, Value>) {
-    schema.remove("nullable");
-    schema.remove("title");
-    if let Some(Value::Array(values)) = schema.get_mut("enum") {
-        values.retain(|value| !value.is_null());
-    }
-    // Empty defaults come from the Rust types; wanted ones are written at the field and are never empty.
-    let is_empty = |value: &Value| match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::String(value) => value.is_empty(),
-        Value::Array(value) => value.is_empty(),
-        Value::Object(value) => value.is_empty(),
-        Value::Number(_) => false,
-    };
-    if schema.get("default").is_some_and(is_empty) {
-        schema.remove("default");
-    }
-    if schema.contains_key("x-kubernetes-int-or-string") {
-        schema.remove("anyOf");
-    }
-    match schema.get("format").and_then(Value::as_str) {
-        Some("uint64") => drop(schema.insert("format".to_owned(), "int64".into())),
-        Some("uint8" | "uint16" | "uint32" | "double") => drop(schema.remove("format")),
-        _ => {}
-    }
+/// The schema of a kind's objects; `None` for kinds without a definition.
+#[must_use]
+pub fn schema_of(kind: &str) -> Option<Value> {
+    let definition = all()
+        .into_iter()
+        .find(|definition| definition.spec.names.kind == kind)?;
+    let version = definition.spec.versions.into_iter().next()?;
+    serde_json::to_value(version.schema?.open_api_v3_schema?).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn every_kind_has_a_definition() {
-        for crd in super::all() {
-            assert_eq!(crd.spec.group, "projectcalico.org");
-            println!("{}", serde_json::to_string(&crd).unwrap());
-        }
-    }
-}
+mod tests;

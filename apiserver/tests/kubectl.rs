@@ -221,7 +221,10 @@ fn get_prints_the_columns_of_each_kind() {
         words(&kubectl.run(&["get", "ns", "team"], ""))[1][..2].join(" "),
         "team Active"
     );
-    assert_eq!(words(&kubectl.run(&["get", "ippools"], ""))[0], ["NAME", "AGE"]);
+    assert_eq!(
+        words(&kubectl.run(&["get", "ippools"], ""))[0],
+        ["NAME", "CIDR", "VXLAN", "IPIP", "NAT", "ALLOCATABLE", "AGE"]
+    );
     kubectl.says(
         &["get", "crd", "--chunk-size=4"],
         "",
@@ -308,7 +311,7 @@ fn every_way_of_writing_works() {
     let pool = kubectl.run(&["get", "ippool", "pool", "-o", "yaml"], "");
     kubectl.says(
         &["replace", "-f", "-"],
-        &pool.replace("Never", "Always"),
+        &pool.replace("ipipMode: Never", "ipipMode: Always"),
         &["pool replaced"],
     );
     kubectl.refuses(&["replace", "-f", "-"], &pool, "the object has been modified");

@@ -40,7 +40,6 @@ resource! {
         kind = "BGPPeer",
         plural = "bgppeers",
         shortname = "bgpp",
-        shortname = "bgppeer",
         doc = "A peer, or a class of peers, that nodes hold BGP sessions with."
     )]
     /// Spec of a BGPPeer.

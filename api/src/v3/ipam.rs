@@ -197,6 +197,7 @@ string_enum! {
     kind = "IPAMConfiguration",
     plural = "ipamconfigurations",
     shortname = "ipamconfig",
+    shortname = "ipamconfigs",
     derive = "PartialEq",
     derive = "Default",
     crates(kube_core = "::kube_core"),

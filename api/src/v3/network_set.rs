@@ -19,6 +19,7 @@ resource! {
     #[kube(
         kind = "GlobalNetworkSet",
         plural = "globalnetworksets",
+        shortname = "gns",
         doc = "Addresses with labels, matched by rules of any policy."
     )]
     /// Spec of a GlobalNetworkSet.
