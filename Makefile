@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds test-unit test-netns clean
+.PHONY: check fmt crds test-unit test-netns test-kill clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -39,6 +39,9 @@ test-unit: ## what needs neither root nor network
 
 test-netns: build ## what needs root and network namespaces
 	@scripts/test.sh netns
+
+test-kill: ## kill the embedded API a thousand times under load; nothing acknowledged may be lost
+	CARACAL_KILLS=$${CARACAL_KILLS:-1000} $(CARGO) test --locked -p caracal-apiserver --test program -- --nocapture survives
 
 clean: ## remove build output
 	$(CARGO) clean

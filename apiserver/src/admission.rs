@@ -1,13 +1,15 @@
-//! What the server fills in and checks of built-in kinds and of Calico's policies.
+//! What the server fills in and checks of built-in kinds.
 //!
-//! Defaults of Kubernetes that clients see, and what Calico's admission policies do on a real server: `types` of
-//! policies and the tier label.
+//! Defaults of Kubernetes that clients see. What Calico's admission policies do is `caracal_api::admission`.
 
 use serde_json::{Map, Value, json};
 
 use crate::names;
 use crate::resource::Resource;
 use crate::status::FieldError;
+
+/// All annotations of an object together, in bytes.
+const ANNOTATIONS_MAX: usize = 256 << 10;
 
 /// The object at `key`, made when it is not one.
 fn object<'a>(value: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
@@ -41,7 +43,6 @@ pub(crate) fn default(resource: &Resource, value: &mut Map<String, Value>) {
         ("", "Service") => service(value),
         ("", "Secret") => fill(value, "type", "Opaque"),
         ("networking.k8s.io", "NetworkPolicy") => network_policy(value),
-        ("projectcalico.org", kind) if kind.ends_with("NetworkPolicy") => calico_policy(kind, value),
         _ => {}
     }
 }
@@ -135,40 +136,6 @@ fn network_policy(value: &mut Map<String, Value>) {
     }
 }
 
-/// Source: Calico `api/admission`, the policies `policytypes` and `tierlabel`.
-fn calico_policy(kind: &str, value: &mut Map<String, Value>) {
-    let spec = object(value, "spec");
-    let staged_kubernetes = kind == "StagedKubernetesNetworkPolicy";
-    let has = |spec: &Map<String, Value>, key: &str| {
-        spec.get(key)
-            .and_then(Value::as_array)
-            .is_some_and(|rules| !rules.is_empty())
-    };
-    let types = match (has(spec, "ingress"), has(spec, "egress")) {
-        (true, true) => json!(["Ingress", "Egress"]),
-        (false, true) if staged_kubernetes => json!(["Ingress", "Egress"]),
-        (false, true) => json!(["Egress"]),
-        (_, false) => json!(["Ingress"]),
-    };
-    let key = if staged_kubernetes { "policyTypes" } else { "types" };
-    if !has(spec, key) {
-        spec.insert(key.to_owned(), types);
-    }
-    if staged_kubernetes {
-        return;
-    }
-    if spec
-        .get("tier")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .is_empty()
-    {
-        spec.insert("tier".to_owned(), "default".into());
-    }
-    let tier = spec.get("tier").cloned().unwrap_or_default();
-    object(object(value, "metadata"), "labels").insert("projectcalico.org/tier".to_owned(), tier);
-}
-
 /// Checks what every object has, and what users notice of built-in kinds.
 pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<FieldError>) {
     let name = value
@@ -227,6 +194,12 @@ pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<Fiel
         if !value.is_string() {
             errors.push(FieldError::wrong_type("metadata.annotations", value, "string"));
         }
+    }
+    let annotations = value.pointer("/metadata/annotations").and_then(Value::as_object);
+    let bytes = |(key, value): (&String, &Value)| key.len() + value.as_str().unwrap_or_default().len();
+    if annotations.into_iter().flatten().map(bytes).sum::<usize>() > ANNOTATIONS_MAX {
+        let limit = u64::try_from(ANNOTATIONS_MAX).unwrap_or(u64::MAX);
+        errors.push(FieldError::too_long("metadata.annotations", limit));
     }
     if resource.group.is_empty() && resource.kind == "Pod" {
         containers(value, errors);

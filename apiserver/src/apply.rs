@@ -66,6 +66,12 @@ fn managed_part(resource: &Resource, status: bool, value: &Value) -> Value {
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.retain(|key, _| !NOBODYS.contains(&key.as_str()));
         }
+        if fields
+            .get("metadata")
+            .is_some_and(|metadata| *metadata == json!({}))
+        {
+            fields.remove("metadata");
+        }
     }
     value
 }

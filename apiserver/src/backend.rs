@@ -3,12 +3,17 @@
 //! Layout: table `objects` (collection, NUL, namespace, NUL, name → JSON), table `changed` (collection → the revision
 //! of its newest change), table `meta` (`format`, `revision`).
 
+mod overlay;
+
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::store::ObjectKey;
+use overlay::Overlay;
 
 const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
 const CHANGED: TableDefinition<'_, &str, u64> = TableDefinition::new("changed");
@@ -43,13 +48,19 @@ pub(crate) trait Backend: Send {
 /// Why the file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The file cannot be opened.
-    #[error("cannot open the store {}: {source}; another server may be using it, or it is damaged (it was left as it is)", path.display())]
-    Open {
+    /// Another process has it open.
+    #[error("the store {} is in use by another server: end that one, or give this one another directory", path.display())]
+    InUse {
         /// The file.
         path: PathBuf,
-        /// What redb says.
-        source: redb::DatabaseError,
+    },
+    /// The file is cut short, damaged, or no store at all.
+    #[error("the store {} is damaged ({why}); it was left as it is: restore a backup into another directory, or move the file away to begin anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
     },
     /// The file is from a newer program.
     #[error("the store {} has format {found}, and this program knows up to {FORMAT}: use the newer program (the file was left as it is)", path.display())]
@@ -59,9 +70,33 @@ pub enum BackendError {
         /// Its format.
         found: u64,
     },
+    /// The file cannot be opened.
+    #[error("cannot open the store {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Reading or writing failed.
     #[error("the store failed: {0}")]
     Failed(#[from] redb::Error),
+}
+
+impl BackendError {
+    /// The disk is full (or the user's part of it is).
+    pub(crate) fn is_full(&self) -> bool {
+        let Self::Failed(redb::Error::Io(error)) = self else {
+            return false;
+        };
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::FileTooLarge
+                | ErrorKind::WriteZero
+        )
+    }
 }
 
 fn failed(error: impl Into<redb::Error>) -> BackendError {
@@ -69,22 +104,112 @@ fn failed(error: impl Into<redb::Error>) -> BackendError {
 }
 
 pub(crate) struct RedbBackend {
-    database: Database,
+    path: PathBuf,
+    /// Absent after a commit failed: what the library knows of the file then is not to be relied on.
+    database: Option<Database>,
+}
+
+/// The store of a data directory.
+pub(crate) fn file_in(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+/// Runs what reads a file that may hold anything; a library that gives up is an error like others.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let why = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("it cannot be read");
+        Err(damaged(path, why))
+    })
+}
+
+fn damaged(path: &Path, why: impl ToString) -> BackendError {
+    BackendError::Damaged {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+fn opened(path: &Path, error: redb::DatabaseError) -> BackendError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => BackendError::InUse {
+            path: path.to_owned(),
+        },
+        redb::DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != ErrorKind::InvalidData =>
+        {
+            BackendError::Open {
+                path: path.to_owned(),
+                source,
+            }
+        }
+        other => damaged(path, other),
+    }
+}
+
+/// Reads a store without changing its file. One that is not there, or empty, holds nothing.
+pub(crate) fn look(path: &Path) -> Result<Loaded, BackendError> {
+    let unreadable = |source| BackendError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Loaded::default()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(BackendError::InUse {
+                path: path.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(unreadable(error)),
+    }
+    if file.metadata().map_err(unreadable)?.len() == 0 {
+        return Ok(Loaded::default());
+    }
+    guarded(path, || {
+        let overlay = Overlay::over(file).map_err(unreadable)?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        // Whatever is wrong with what the file says is damage: the system has let us read it.
+        let database = builder
+            .create_with_backend(overlay)
+            .map_err(|error| damaged(path, error))?;
+        load(&database, path).map_err(|error| match error {
+            BackendError::Failed(error) => damaged(path, error),
+            other => other,
+        })
+    })
 }
 
 impl RedbBackend {
     /// Opens the store in `directory`, which must exist, and reads all of it.
     pub(crate) fn open(directory: &Path) -> Result<(Self, Loaded), BackendError> {
-        let path = directory.join(FILE);
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|source| BackendError::Open {
-                path: path.clone(),
-                source,
-            })?;
-        let loaded = load(&database, &path)?;
-        Ok((Self { database }, loaded))
+        let path = file_in(directory);
+        let loaded = look(&path)?;
+        let mut backend = Self { path, database: None };
+        backend.database()?;
+        Ok((backend, loaded))
+    }
+
+    fn database(&mut self) -> Result<&Database, BackendError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => guarded(&self.path, || {
+                let mut builder = Database::builder();
+                builder.set_cache_size(CACHE_BYTES);
+                builder
+                    .create(&self.path)
+                    .map_err(|error| opened(&self.path, error))
+            })?,
+        };
+        Ok(self.database.insert(database))
     }
 }
 
@@ -115,12 +240,18 @@ fn load(database: &Database, path: &Path) -> Result<Loaded, BackendError> {
     }
     for entry in read.open_table(OBJECTS).map_err(failed)?.iter().map_err(failed)? {
         let (key, json) = entry.map_err(failed)?;
-        let key = String::from_utf8_lossy(key.value()).into_owned();
+        let key = std::str::from_utf8(key.value()).map_err(|error| damaged(path, error))?;
         let mut parts = key.splitn(3, '\0');
         let (Some(collection), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next())
         else {
-            continue;
+            return Err(damaged(path, format!("a key {key:?} that is none")));
         };
+        if serde_json::from_slice::<serde::de::IgnoredAny>(json.value()).is_err() {
+            return Err(damaged(
+                path,
+                format!("{collection} {namespace}/{name} is no JSON"),
+            ));
+        }
         loaded.objects.push((
             collection.to_owned(),
             ObjectKey::new(namespace, name),
@@ -132,27 +263,38 @@ fn load(database: &Database, path: &Path) -> Result<Loaded, BackendError> {
 
 impl Backend for RedbBackend {
     fn commit(&mut self, records: &[Record<'_>]) -> Result<(), BackendError> {
-        let write = self.database.begin_write().map_err(failed)?;
-        {
-            let mut objects = write.open_table(OBJECTS).map_err(failed)?;
-            let mut changed = write.open_table(CHANGED).map_err(failed)?;
-            let mut meta = write.open_table(META).map_err(failed)?;
-            for record in records {
-                let key = format!(
-                    "{}\0{}\0{}",
-                    record.collection, record.key.namespace, record.key.name
-                );
-                match record.json {
-                    Some(json) => drop(objects.insert(key.as_bytes(), json).map_err(failed)?),
-                    None => drop(objects.remove(key.as_bytes()).map_err(failed)?),
-                }
-                changed
-                    .insert(record.collection, record.revision)
-                    .map_err(failed)?;
-                meta.insert("revision", record.revision).map_err(failed)?;
-            }
-            meta.insert("format", FORMAT).map_err(failed)?;
+        let result = write(self.database()?, records);
+        if result.is_err() {
+            self.database = None;
         }
-        write.commit().map_err(failed)
+        result
     }
 }
+
+fn write(database: &Database, records: &[Record<'_>]) -> Result<(), BackendError> {
+    let write = database.begin_write().map_err(failed)?;
+    {
+        let mut objects = write.open_table(OBJECTS).map_err(failed)?;
+        let mut changed = write.open_table(CHANGED).map_err(failed)?;
+        let mut meta = write.open_table(META).map_err(failed)?;
+        for record in records {
+            let key = format!(
+                "{}\0{}\0{}",
+                record.collection, record.key.namespace, record.key.name
+            );
+            match record.json {
+                Some(json) => drop(objects.insert(key.as_bytes(), json).map_err(failed)?),
+                None => drop(objects.remove(key.as_bytes()).map_err(failed)?),
+            }
+            changed
+                .insert(record.collection, record.revision)
+                .map_err(failed)?;
+            meta.insert("revision", record.revision).map_err(failed)?;
+        }
+        meta.insert("format", FORMAT).map_err(failed)?;
+    }
+    write.commit().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

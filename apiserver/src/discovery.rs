@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Response, header};
-use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
+use crate::request::Query;
 use crate::resource::Resource;
+use crate::reviews::REVIEWS;
 use crate::server::ApiServer;
 use crate::service::{ResponseBody, json as answer_json};
 
@@ -20,15 +24,61 @@ const VERBS: [&str; 8] = [
     "update",
     "watch",
 ];
+/// The order that Kubernetes has for custom resources.
+const CUSTOM_VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+const PARTS: [&str; 3] = ["get", "patch", "update"];
 
-pub(crate) fn answer(server: &ApiServer, path: &str, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
+fn verbs(resource: &Resource) -> Vec<&'static str> {
+    let all = if resource.is_custom() { CUSTOM_VERBS } else { VERBS };
+    let possible = |verb: &&str| *verb != "deletecollection" || resource.deletes_collections();
+    all.into_iter().filter(possible).collect()
+}
+
+/// Parts of resources with paths of their own: name, verbs, and the group, version and kind when it is another one.
+type Part = (&'static str, &'static [&'static str], Option<[&'static str; 3]>);
+
+fn parts_of(resource: &Resource) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    match (&*resource.storage, resource.is_custom()) {
+        ("pods", false) => parts.push(("binding", &["create"], Some(["", "", "Binding"]))),
+        ("serviceaccounts", false) => {
+            parts.push((
+                "token",
+                &["create"],
+                Some(["authentication.k8s.io", "v1", "TokenRequest"]),
+            ));
+        }
+        _ => {}
+    }
+    if resource.has_status {
+        parts.push(("status", &PARTS, None));
+    }
+    parts
+}
+
+pub(crate) fn answer(
+    server: &ApiServer,
+    path: &str,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Option<Response<ResponseBody>> {
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
-        ["healthz" | "livez" | "readyz"] => Some(Response::new(Full::from("ok").boxed_unsync())),
+        ["healthz" | "livez" | "readyz", ..] => crate::health::answer(server, &parts, query),
+        ["metrics"] => Some(crate::health::metrics(server)),
         ["openapi", "v3", rest @ ..] => crate::openapi::answer(server, rest),
         ["version"] => Some(answer_json(200, &version())),
         ["api" | "apis"] if accept.contains("as=APIGroupDiscoveryList") => {
@@ -67,6 +117,7 @@ pub(crate) fn answer(server: &ApiServer, path: &str, headers: &HeaderMap) -> Opt
 
 fn version() -> Value {
     json!({"major": "1", "minor": "33", "gitVersion": concat!("v1.33.0+caracal-", env!("CARGO_PKG_VERSION")),
+        "emulationMajor": "1", "emulationMinor": "33", "minCompatibilityMajor": "1", "minCompatibilityMinor": "32",
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
         "compiler": "rustc", "platform": "linux/amd64"})
 }
@@ -74,12 +125,17 @@ fn version() -> Value {
 /// Groups with their versions.
 fn groups(server: &ApiServer) -> Vec<(String, Vec<String>)> {
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for resource in server.resources().iter() {
-        let versions = groups.entry(resource.group.clone()).or_default();
-        if !versions.contains(&resource.version) {
-            versions.push(resource.version.clone());
+    let mut add = |group: &str, version: &str| {
+        let versions = groups.entry(group.to_owned()).or_default();
+        if !versions.iter().any(|known| known == version) {
+            versions.push(version.to_owned());
         }
-    }
+    };
+    server
+        .resources()
+        .iter()
+        .for_each(|resource| add(&resource.group, &resource.version));
+    REVIEWS.iter().for_each(|(group, ..)| add(group, "v1"));
     groups.into_iter().collect()
 }
 
@@ -89,26 +145,69 @@ fn group((name, versions): &(String, Vec<String>)) -> Value {
     json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
 }
 
-fn resource_list(server: &ApiServer, group: &str, version: &str) -> Option<Response<ResponseBody>> {
-    let mut resources = Vec::new();
-    let mut group_version = String::new();
-    for resource in server
-        .resources()
-        .iter()
-        .filter(|r| r.group == group && r.version == version)
-    {
-        group_version = resource.api_version();
-        resources.push(json!({"name": resource.plural, "singularName": resource.singular,
-            "namespaced": resource.namespaced, "kind": resource.kind, "verbs": VERBS,
-            "shortNames": resource.short_names, "categories": resource.categories}));
-        if resource.has_status {
-            resources.push(json!({"name": format!("{}/status", resource.plural), "singularName": "",
-                "namespaced": resource.namespaced, "kind": resource.kind, "verbs": ["get", "patch", "update"]}));
+/// Clients compare it to learn that what is stored changed its form.
+fn storage_hash(resource: &Resource) -> String {
+    // Events are stored in their first form.
+    let group = if crate::events::is_other_form(resource) {
+        ""
+    } else {
+        &resource.group
+    };
+    let digest = Sha256::digest(format!("{group}/{}/{}", resource.version, resource.kind));
+    STANDARD.encode(digest.get(..8).unwrap_or_default())
+}
+
+fn listed(resource: &Resource) -> Vec<Value> {
+    let mut whole = json!({"name": resource.plural, "singularName": resource.singular,
+        "namespaced": resource.namespaced, "kind": resource.kind, "verbs": verbs(resource),
+        "storageVersionHash": storage_hash(resource)});
+    for (key, names) in [
+        ("shortNames", &resource.short_names),
+        ("categories", &resource.categories),
+    ] {
+        if !names.is_empty() {
+            whole[key] = names.as_slice().into();
         }
     }
+    let part = |(name, verbs, other): Part| {
+        let mut part = json!({"name": format!("{}/{name}", resource.plural), "singularName": "",
+            "namespaced": resource.namespaced, "kind": resource.kind, "verbs": verbs});
+        if let Some([group, version, kind]) = other {
+            part["kind"] = kind.into();
+            if !group.is_empty() {
+                part["group"] = group.into();
+                part["version"] = version.into();
+            }
+        }
+        part
+    };
+    std::iter::once(whole)
+        .chain(parts_of(resource).into_iter().map(part))
+        .collect()
+}
+
+fn resource_list(server: &ApiServer, group: &str, version: &str) -> Option<Response<ResponseBody>> {
+    let resources = server.resources();
+    let served = resources
+        .iter()
+        .filter(|r| r.group == group && r.version == version);
+    let mut all: Vec<Value> = served.flat_map(|resource| listed(resource)).collect();
+    let reviews = REVIEWS
+        .iter()
+        .filter(|review| review.0 == group && version == "v1");
+    all.extend(reviews.map(|(_, plural, kind, namespaced)| {
+        json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": namespaced, "kind": kind,
+            "verbs": ["create"]})
+    }));
+    all.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-        "resources": resources});
-    (!resources.is_empty()).then(|| answer_json(200, &list))
+        "resources": all});
+    (!all.is_empty()).then(|| answer_json(200, &list))
 }
 
 fn aggregated(server: &ApiServer, core: bool) -> Response<ResponseBody> {
@@ -121,11 +220,18 @@ fn aggregated(server: &ApiServer, core: bool) -> Response<ResponseBody> {
                 let of_version = resources
                     .iter()
                     .filter(|r| r.group == name && r.version == *version);
-                json!({"version": version, "freshness": "Current",
-                    "resources": of_version.map(|r| aggregated_resource(r)).collect::<Vec<_>>()})
+                let mut all: Vec<Value> = of_version.map(|resource| aggregated_resource(resource)).collect();
+                all.extend(
+                    REVIEWS
+                        .iter()
+                        .filter(|review| review.0 == name)
+                        .map(aggregated_review),
+                );
+                all.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
+                json!({"version": version, "freshness": "Current", "resources": all})
             };
-            json!({"metadata": {"name": name, "creationTimestamp": null},
-                "versions": versions.iter().map(version).collect::<Vec<_>>()})
+            let metadata = if core { json!({}) } else { json!({"name": name}) };
+            json!({"metadata": metadata, "versions": versions.iter().map(version).collect::<Vec<_>>()})
         })
         .collect();
     let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
@@ -138,15 +244,40 @@ fn aggregated(server: &ApiServer, core: bool) -> Response<ResponseBody> {
     response
 }
 
+fn scope(namespaced: bool) -> &'static str {
+    if namespaced { "Namespaced" } else { "Cluster" }
+}
+
+fn aggregated_review((group, plural, kind, namespaced): &(&str, &str, &str, bool)) -> Value {
+    json!({"resource": plural, "responseKind": {"group": group, "version": "v1", "kind": kind},
+        "scope": scope(*namespaced), "singularResource": kind.to_lowercase(), "verbs": ["create"]})
+}
+
 fn aggregated_resource(resource: &Resource) -> Value {
     let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
-    let mut value = json!({"resource": resource.plural, "responseKind": kind,
-        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": resource.singular, "verbs": VERBS,
-        "shortNames": resource.short_names, "categories": resource.categories});
-    if resource.has_status {
-        value["subresources"] =
-            json!([{"subresource": "status", "responseKind": kind, "verbs": ["get", "patch", "update"]}]);
+    let mut value = json!({"resource": resource.plural, "responseKind": kind, "scope": scope(resource.namespaced),
+        "singularResource": resource.singular, "verbs": verbs(resource)});
+    for (key, names) in [
+        ("shortNames", &resource.short_names),
+        ("categories", &resource.categories),
+    ] {
+        if !names.is_empty() {
+            value[key] = names.as_slice().into();
+        }
+    }
+    let part = |(name, verbs, other): Part| {
+        let kind = other.map_or_else(
+            || kind.clone(),
+            |[group, version, kind]| {
+                let version = if version.is_empty() { "v1" } else { version };
+                json!({"group": group, "version": version, "kind": kind})
+            },
+        );
+        json!({"subresource": name, "responseKind": kind, "verbs": verbs})
+    };
+    let parts: Vec<Value> = parts_of(resource).into_iter().map(part).collect();
+    if !parts.is_empty() {
+        value["subresources"] = parts.into();
     }
     value
 }

@@ -1,6 +1,7 @@
 //! The program: flags, sockets, credentials and the order in which it starts and ends.
 
 mod credentials;
+mod keep;
 mod kubeconfig;
 mod seed;
 mod serve;
@@ -18,17 +19,25 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:6443";
 
 /// The embedded Kubernetes API: storage, watches and custom resources, without controllers.
 #[derive(Debug, Parser)]
-#[command(name = "caracal-apiserver", version)]
-#[command(group(clap::ArgGroup::new("store").required(true)))]
+#[command(name = "caracal-apiserver", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<keep::Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// Flags of the server itself.
+#[derive(Debug, clap::Args)]
+struct Serve {
     /// Listen here; may be given several times. Without it: the inherited sockets (LISTEN_FDS), else 127.0.0.1:6443.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
     /// Keep objects, certificates and the token in this directory.
-    #[arg(long, value_name = "DIR", group = "store")]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     data: Option<PathBuf>,
     /// Keep everything in memory; it is gone when the program ends.
-    #[arg(long, group = "store")]
+    #[arg(long)]
     memory: bool,
     /// Write the administrator's kubeconfig here, for its owner only.
     #[arg(long, value_name = "FILE")]
@@ -52,6 +61,16 @@ pub(crate) struct Arguments {
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    match arguments.command {
+        Some(command) => keep::run(command),
+        None => serve(arguments.serve).await,
+    }
+}
+
+async fn serve(arguments: Serve) -> Result<()> {
+    if arguments.data.is_none() && !arguments.memory {
+        bail!("where to keep objects: give --data DIR, or --memory to keep nothing");
+    }
     caracal_daemon::logging::init("caracal-apiserver", arguments.log_format)?;
     if rustls::crypto::ring::default_provider()
         .install_default()
@@ -67,14 +86,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         .map_err(anyhow::Error::msg)?;
     // From here on clients may connect; they wait until everything is loaded.
     let (listeners, addresses) = listeners(&arguments.listen)?;
-    let server = match &arguments.data {
-        None => ApiServer::in_memory(),
-        Some(directory) => ApiServer::open(directory, Options::default()).await?,
-    };
-    if let Some(directory) = &arguments.seed {
-        let objects = seed::load(&server, directory).await.context("--seed")?;
-        tracing::info!(objects, directory = %directory.display(), "seeded");
-    }
     let mut names: BTreeSet<String> = arguments.tls_san.iter().cloned().collect();
     names.extend(advertised);
     names.extend(
@@ -84,6 +95,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             .map(|address| address.ip().to_string()),
     );
     let credentials = credentials::prepare(arguments.data.as_deref(), names)?;
+    let options = Options {
+        token_secret: Some(credentials.token.clone()),
+        ..Options::default()
+    };
+    let server = match &arguments.data {
+        None => ApiServer::in_memory_with(options),
+        Some(directory) => ApiServer::open(directory, options).await?,
+    };
+    if let Some(directory) = &arguments.seed {
+        let objects = seed::load(&server, directory).await.context("--seed")?;
+        tracing::info!(objects, directory = %directory.display(), "seeded");
+    }
     if let Some(path) = &arguments.kubeconfig_out {
         let first = addresses.first().map(|address| kubeconfig::reachable(*address));
         let reached = arguments.advertise.or(first).unwrap_or_default();
@@ -94,6 +117,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let (end, ending) = tokio::sync::watch::channel(false);
     let door = serve::Door::new(server.service(), credentials.tls, &credentials.token, ending);
     let serving = tokio::spawn(serve::serve(listeners, door));
+    let _keeping = keep::Tasks::start(&server, arguments.data.as_deref())?;
     for address in &addresses {
         tracing::info!(%address, "serving");
     }

@@ -122,6 +122,10 @@ impl Query {
             .or_insert_with(|| value.to_owned());
     }
 
+    pub(crate) fn set(&mut self, key: &str, value: String) {
+        self.pairs.insert(key.to_owned(), value);
+    }
+
     pub(crate) fn is_true(&self, key: &str) -> bool {
         self.pairs
             .get(key)

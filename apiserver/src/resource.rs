@@ -58,13 +58,25 @@ impl Resource {
         !self.is_custom() && !matches!(self.kind.as_str(), "CustomResourceDefinition" | "Lease")
     }
 
+    /// May all of them be deleted by one request? Namespaces may not.
+    pub(crate) fn deletes_collections(&self) -> bool {
+        &*self.storage != NAMESPACES
+    }
+
     /// Kinds whose `metadata.generation` counts changes of what is wanted.
     pub(crate) fn counts_generations(&self) -> bool {
         self.is_custom()
             || &*self.storage == DEFINITIONS
             || matches!(
                 self.kind.as_str(),
-                "Deployment" | "ReplicaSet" | "DaemonSet" | "NetworkPolicy" | "Pod"
+                "Deployment" | "ReplicaSet" | "DaemonSet" | "NetworkPolicy" | "Pod" | "EndpointSlice"
+            )
+            || matches!(
+                self.kind.as_str(),
+                "ValidatingAdmissionPolicy"
+                    | "ValidatingAdmissionPolicyBinding"
+                    | "MutatingAdmissionPolicy"
+                    | "MutatingAdmissionPolicyBinding"
             )
     }
 }
@@ -79,6 +91,9 @@ type BuiltIn = (
     bool,
     bool,
 );
+
+/// The group of admission policies, which are stored and not run.
+pub(crate) const POLICIES: &str = "admissionregistration.k8s.io";
 
 const BUILT_IN: &[BuiltIn] = &[
     ("", "v1", "Namespace", NAMESPACES, &["ns"], false, true),
@@ -98,6 +113,7 @@ const BUILT_IN: &[BuiltIn] = &[
     ("", "v1", "Service", "services", &["svc"], true, true),
     ("", "v1", "Endpoints", "endpoints", &["ep"], true, false),
     ("", "v1", "Event", "events", &["ev"], true, false),
+    ("events.k8s.io", "v1", "Event", "events", &["ev"], true, false),
     ("apps", "v1", "DaemonSet", "daemonsets", &["ds"], true, true),
     ("apps", "v1", "Deployment", "deployments", &["deploy"], true, true),
     ("apps", "v1", "ReplicaSet", "replicasets", &["rs"], true, true),
@@ -121,6 +137,42 @@ const BUILT_IN: &[BuiltIn] = &[
     ),
     ("coordination.k8s.io", "v1", "Lease", "leases", &[], true, false),
     (
+        POLICIES,
+        "v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        &[],
+        false,
+        true,
+    ),
+    (
+        POLICIES,
+        "v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+        &[],
+        false,
+        false,
+    ),
+    (
+        POLICIES,
+        "v1",
+        "MutatingAdmissionPolicy",
+        "mutatingadmissionpolicies",
+        &[],
+        false,
+        false,
+    ),
+    (
+        POLICIES,
+        "v1",
+        "MutatingAdmissionPolicyBinding",
+        "mutatingadmissionpolicybindings",
+        &[],
+        false,
+        false,
+    ),
+    (
         "apiextensions.k8s.io",
         "v1",
         "CustomResourceDefinition",
@@ -130,6 +182,13 @@ const BUILT_IN: &[BuiltIn] = &[
         true,
     ),
 ];
+
+/// Is this group and version one of Kubernetes itself?
+pub(crate) fn is_built_in(group: &str, version: &str) -> bool {
+    BUILT_IN
+        .iter()
+        .any(|known| known.0 == group && known.1 == version)
+}
 
 /// What `kubectl get all` shows.
 const ALL: [&str; 5] = ["pods", "services", "daemonsets", "deployments", "replicasets"];
@@ -177,18 +236,26 @@ pub(crate) fn selectable_paths(storage: &str) -> Vec<String> {
 /// The built-in resources.
 pub(crate) fn built_in() -> Vec<Arc<Resource>> {
     let resource = |&(group, version, kind, plural, short, namespaced, has_status): &BuiltIn| {
-        let storage = crate::status::qualified(group, plural);
+        // Events have two forms and one store.
+        let storage = match group {
+            crate::events::GROUP => crate::events::EVENTS.to_owned(),
+            group => crate::status::qualified(group, plural),
+        };
         Arc::new(Resource {
             group: group.to_owned(),
             version: version.to_owned(),
             kind: kind.to_owned(),
             plural: plural.to_owned(),
-            singular: kind.to_lowercase(),
-            short_names: short.iter().map(|name| (*name).to_owned()).collect(),
-            categories: if ALL.contains(&plural) {
-                vec!["all".to_owned()]
+            singular: if plural == "endpoints" {
+                plural.to_owned()
             } else {
-                Vec::new()
+                kind.to_lowercase()
+            },
+            short_names: short.iter().map(|name| (*name).to_owned()).collect(),
+            categories: match group {
+                POLICIES | "apiextensions.k8s.io" => vec!["api-extensions".to_owned()],
+                _ if ALL.contains(&plural) => vec!["all".to_owned()],
+                _ => Vec::new(),
             },
             namespaced,
             has_status,

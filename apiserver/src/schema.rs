@@ -211,6 +211,11 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
+fn required(schema: &Value, name: &str) -> bool {
+    let list = schema.get("required").and_then(Value::as_array);
+    list.into_iter().flatten().any(|required| required == name)
+}
+
 fn validate_object(
     fields: &Map<String, Value>,
     old: Option<&Value>,
@@ -225,7 +230,11 @@ fn validate_object(
         .flatten()
     {
         let name = name.as_str().unwrap_or_default();
-        if !fields.contains_key(name) {
+        // A null that is not allowed is as good as nothing.
+        let nullable = schema_of(schema, name)
+            .flatten()
+            .is_none_or(|below| flag(below, "nullable"));
+        if fields.get(name).is_none_or(|value| value.is_null() && !nullable) {
             errors.push(FieldError::required(&join(path, name), ""));
         }
     }
@@ -233,7 +242,11 @@ fn validate_object(
         errors.push(FieldError::too_many(path, fields.len(), limit));
     }
     for (name, value) in fields {
-        if let Some(Some(schema)) = schema_of(schema, name) {
+        if let Some(Some(below)) = schema_of(schema, name) {
+            if value.is_null() && !flag(below, "nullable") && required(schema, name) {
+                continue;
+            }
+            let schema = below;
             let old = old.and_then(|old| old.get(name));
             validate(value, old, schema, &join(path, name), errors);
         }

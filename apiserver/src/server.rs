@@ -7,20 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use serde_json::{Value, json};
 
 use crate::backend::{BackendError, RedbBackend};
+use crate::health::Counts;
 use crate::pages::Pages;
 use crate::request::{Query, ResourcePath};
 use crate::resource::{self, DEFINITIONS, Resource};
 use crate::service::ApiService;
 use crate::status::ApiError;
 use crate::store::{HistoryLimits, Store};
+use crate::tokens::Tokens;
 
 /// Settings of a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// How many changes of each kind watches may look back.
     pub history_events: usize,
     /// How many bytes of changes of each kind are kept for that.
     pub history_bytes: usize,
+    /// What the tokens of service accounts are signed with; without it they end with this process.
+    pub token_secret: Option<String>,
 }
 
 impl Default for Options {
@@ -28,6 +32,7 @@ impl Default for Options {
         Self {
             history_events: 4096,
             history_bytes: 4 << 20,
+            token_secret: None,
         }
     }
 }
@@ -65,6 +70,10 @@ pub(crate) struct Shared {
     /// What was read of the definitions, by their names.
     defined: Mutex<HashMap<String, Defined>>,
     pub(crate) pages: Pages,
+    pub(crate) tokens: Tokens,
+    pub(crate) counts: Counts,
+    /// When events were looked through last.
+    pub(crate) swept: Mutex<std::time::Instant>,
 }
 
 /// An API server. Clones are the same server.
@@ -83,7 +92,7 @@ impl ApiServer {
     /// As [`ApiServer::in_memory`], with settings.
     #[must_use]
     pub fn in_memory_with(options: Options) -> Self {
-        let server = Self::over(Store::in_memory(limits(options)));
+        let server = Self::over(Store::in_memory(limits(&options)), tokens(&options));
         // Memory answers at once; nothing in here waits.
         if let Some(Err(error)) = futures::FutureExt::now_or_never(server.write_first()) {
             tracing::error!(%error, "the first objects could not be written");
@@ -102,15 +111,15 @@ impl ApiServer {
         };
         std::fs::create_dir_all(directory).map_err(unusable)?;
         let (backend, loaded) = RedbBackend::open(directory)?;
-        let store = Store::durable(Box::new(backend), loaded, limits(options)).map_err(unusable)?;
-        let server = Self::over(store);
+        let store = Store::durable(Box::new(backend), loaded, limits(&options)).map_err(unusable)?;
+        let server = Self::over(store, tokens(&options));
         server.refresh_resources();
         server.write_first().await?;
         server.resume_deletions().await?;
         Ok(server)
     }
 
-    fn over(store: Arc<Store>) -> Self {
+    fn over(store: Arc<Store>, tokens: Tokens) -> Self {
         let resources = RwLock::new(Arc::new(resource::built_in()));
         Self {
             shared: Arc::new(Shared {
@@ -118,6 +127,9 @@ impl ApiServer {
                 resources,
                 defined: Mutex::default(),
                 pages: Pages::default(),
+                tokens,
+                counts: Counts::default(),
+                swept: Mutex::new(std::time::Instant::now()),
             }),
         }
     }
@@ -249,7 +261,14 @@ impl ApiServer {
     }
 }
 
-fn limits(options: Options) -> HistoryLimits {
+fn tokens(options: &Options) -> Tokens {
+    options
+        .token_secret
+        .as_deref()
+        .map_or_else(Tokens::random, Tokens::of)
+}
+
+fn limits(options: &Options) -> HistoryLimits {
     HistoryLimits {
         events: options.history_events.max(1),
         bytes: options.history_bytes.max(1),

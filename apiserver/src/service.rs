@@ -28,6 +28,14 @@ pub struct ApiService {
     pub(crate) server: ApiServer,
 }
 
+impl ApiService {
+    /// Whose token this is; see [`ApiServer::user_of`].
+    #[must_use]
+    pub fn user_of(&self, token: &str) -> Option<crate::User> {
+        self.server.user_of(token)
+    }
+}
+
 impl<B> tower::Service<Request<B>> for ApiService
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -45,6 +53,7 @@ where
         let server = self.server.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
+            let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
             let answer = match Limited::new(body, BODY_LIMIT).collect().await {
                 Ok(body) => route(&server, Request::from_parts(parts, body.to_bytes())).await,
                 Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -54,9 +63,36 @@ where
                     "the body could not be read: {error}"
                 ))),
             };
-            Ok(answer.unwrap_or_else(|error| refusal(&error)))
+            let answer = answer.unwrap_or_else(|error| refusal(&error));
+            let resource = ResourcePath::parse(&path).map(|target| target.resource);
+            let code = answer.status().as_u16();
+            // Names that nobody serves are not counted apart: clients choose them.
+            let resource = resource.filter(|_| code != 404).unwrap_or_default();
+            server.shared.counts.answered(method.as_str(), &resource, code);
+            Ok(answer)
         })
     }
+}
+
+/// The answer where nothing is, not even an API.
+fn no_page() -> Response<ResponseBody> {
+    let mut response = Response::new(Full::from("404 page not found\n").boxed_unsync());
+    *response.status_mut() = http::StatusCode::NOT_FOUND;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// What is asked for is of a group that is not served.
+fn absent(group: &str, error: ApiError) -> Result<Response<ResponseBody>, ApiError> {
+    let missing = match group {
+        "rbac.authorization.k8s.io" => "RBAC: whoever has this server's token may do everything",
+        "apiregistration.k8s.io" => "aggregation of further API servers",
+        _ if error.code == 404 => return Ok(no_page()),
+        _ => return Err(error),
+    };
+    let message = format!("the embedded Kubernetes API has no {missing}");
+    Err(ApiError::new(501, "NotImplemented", message))
 }
 
 fn refusal(error: &ApiError) -> Response<ResponseBody> {
@@ -109,9 +145,21 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
         if request.method() != Method::GET {
             return Err(ApiError::no_such_path());
         }
-        return crate::discovery::answer(server, &path, request.headers()).ok_or_else(ApiError::no_such_path);
+        let query = Query::parse(request.uri().query());
+        return crate::discovery::answer(server, &path, request.headers(), &query)
+            .map_or_else(|| Ok(no_page()), Ok);
     };
-    let resource = server.resource(&target)?;
+    if let Some(answer) =
+        crate::reviews::review(server, &target.group, &target.resource, &request, request.body())
+    {
+        return answer;
+    }
+    let resource = match server.resource(&target) {
+        Err(error) if !crate::resource::is_built_in(&target.group, &target.version) => {
+            return absent(&target.group, error);
+        }
+        found => found?,
+    };
     let mut query = Query::parse(request.uri().query());
     crate::verbs::options::writing(&query, request.method())?;
     let patches_by_applying = request
@@ -126,6 +174,10 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
         (None, _) | (Some("status"), true) => {}
         (Some("binding"), _) if &*resource.storage == "pods" && request.method() == Method::POST => {
             return server.bind(&resource, &namespace, &target, request.body()).await;
+        }
+        (Some("token"), _) if &*resource.storage == "serviceaccounts" && request.method() == Method::POST => {
+            let name = target.name.as_deref().unwrap_or_default();
+            return server.token(&namespace, name, request.body());
         }
         _ if resource.is_custom() => {
             let name = target.name.as_deref().unwrap_or_default();
@@ -161,15 +213,19 @@ async fn act(
     query: &mut Query,
 ) -> Result<Response<ResponseBody>, ApiError> {
     let namespace = target.namespace.clone().unwrap_or_default();
-    let body = request.body();
+    let (headers, body) = (request.headers(), request.body());
     let status = target.subresource.is_some();
     let watches = query.is_true("watch");
-    let view = View::of(
-        resource,
-        request.headers(),
-        query,
-        target.name.is_none() && !watches,
-    )?;
+    let view = View::of(resource, headers, query, target.name.is_none() && !watches)?;
+    let events = crate::events::is_other_form(resource);
+    if events {
+        query.set(
+            "fieldSelector",
+            crate::events::selector(query.get("fieldSelector")),
+        );
+    }
+    let stored = if events { Some(server.events()?) } else { None };
+    let resource = stored.as_deref().unwrap_or(resource);
     match (request.method(), target.name.as_deref()) {
         (&Method::GET, Some(name)) if watches => {
             let fields = format!("metadata.name={name},{}", query.get("fieldSelector"));
@@ -185,35 +241,47 @@ async fn act(
         ),
         (&Method::GET, None) => server.list(resource, target.namespace.as_deref(), query, &view),
         (&Method::POST, None) => {
-            let value = crate::verbs::body::object(resource, request.headers(), body, query)?;
+            let mut value = crate::verbs::body::object(resource, headers, body, query)?;
+            if events {
+                crate::events::to_stored(&mut value);
+            }
             let created = server.create(resource, &namespace, value, query).await?;
-            Ok(json(201, &created))
+            if &*resource.storage == crate::events::EVENTS {
+                server.expire_now_and_then().await;
+            }
+            Ok(json(201, &view.value(&created, true)))
         }
         (&Method::PUT, Some(name)) => {
-            let value = crate::verbs::body::object(resource, request.headers(), body, query)?;
+            let mut value = crate::verbs::body::object(resource, headers, body, query)?;
+            if events {
+                crate::events::to_stored(&mut value);
+            }
             let change = crate::verbs::Change::Replace(value);
-            Ok(json(
-                200,
-                &server
-                    .update(resource, &namespace, name, status, change, query)
-                    .await?,
-            ))
+            let updated = server
+                .update(resource, &namespace, name, status, change, query)
+                .await?;
+            Ok(json(200, &view.value(&updated, true)))
         }
         (&Method::PATCH, Some(name)) => {
-            let kind = request
-                .headers()
+            let kind = headers
                 .get(header::CONTENT_TYPE)
                 .and_then(|kind| kind.to_str().ok());
-            let change = crate::verbs::patch(resource, kind.unwrap_or_default(), body, query)?;
+            let mut change = crate::verbs::patch(resource, kind.unwrap_or_default(), body, query)?;
+            if events {
+                change.convert(crate::events::to_stored)?;
+            }
             let (created, value) = server
                 .apply(resource, &namespace, name, status, change, query)
                 .await?;
-            Ok(json(if created { 201 } else { 200 }, &value))
+            Ok(json(if created { 201 } else { 200 }, &view.value(&value, true)))
         }
         (&Method::DELETE, Some(name)) if !status => {
             server.delete(resource, &namespace, name, body, query).await
         }
-        (&Method::DELETE, None) => {
+        (&Method::PATCH | &Method::PUT, None) if resource.is_custom() => {
+            Err(ApiError::bad_request("name must be provided"))
+        }
+        (&Method::DELETE, None) if resource.deletes_collections() => {
             server
                 .delete_collection(resource, target.namespace.as_deref(), body, query)
                 .await

@@ -163,7 +163,7 @@ impl ApiError {
         }
     }
 
-    fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
+    pub(crate) fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
         for (key, value) in [("name", name), ("group", group), ("kind", kind)] {
             if !value.is_empty() {
                 self.details.insert(key.to_owned(), value.into());
@@ -284,6 +284,11 @@ impl ApiError {
             "RequestEntityTooLarge",
             format!("Request entity too large: limit is {limit}"),
         )
+    }
+
+    /// An object that the store does not take, as the store of Kubernetes says it.
+    pub(crate) fn object_too_large() -> Self {
+        Self::new(500, "", "etcdserver: request is too large")
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

@@ -33,6 +33,8 @@ pub(crate) enum WriteError {
     NoNamespace,
     /// The namespace is being deleted.
     NamespaceTerminating,
+    /// The disk is full; nothing was written.
+    Full(String),
     /// The backend failed; nothing was written.
     Storage(String),
 }
@@ -90,6 +92,12 @@ impl State {
     }
 }
 
+/// Everything at one revision, each object with the name of its collection.
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) objects: Vec<(Arc<str>, Arc<Object>)>,
+}
+
 /// A list at one revision.
 pub(crate) struct Listing {
     pub(crate) objects: Vec<Arc<Object>>,
@@ -107,6 +115,8 @@ pub(crate) struct Store {
     state: Mutex<State>,
     limits: HistoryLimits,
     queue: Option<std::sync::mpsc::Sender<Pending>>,
+    /// Why the last commit failed, if it did.
+    failing: Mutex<Option<String>>,
 }
 
 impl Store {
@@ -121,6 +131,7 @@ impl Store {
             state: Mutex::new(state),
             limits,
             queue: None,
+            failing: Mutex::default(),
         })
     }
 
@@ -152,6 +163,7 @@ impl Store {
             state: Mutex::new(state),
             limits,
             queue: Some(queue),
+            failing: Mutex::default(),
         });
         let weak = Arc::downgrade(&store);
         std::thread::Builder::new()
@@ -199,6 +211,48 @@ impl Store {
                 .collect(),
         };
         Listing { objects, revision }
+    }
+
+    /// Why the store could not be written last; nothing when it could.
+    pub(crate) fn failing(&self) -> Option<String> {
+        self.failing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_failing(&self, why: Option<String>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// How many objects and watches each kind has.
+    pub(crate) fn counts(&self) -> Vec<(Arc<str>, usize, usize)> {
+        let count = |(name, collection): (&Arc<str>, &Collection)| {
+            (
+                Arc::clone(name),
+                collection.objects.len(),
+                collection.signal.receiver_count(),
+            )
+        };
+        self.lock().collections.iter().map(count).collect()
+    }
+
+    /// Everything that is durable, and the revision of that moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let mut all = Vec::new();
+        for (name, collection) in &state.collections {
+            all.extend(
+                collection
+                    .objects
+                    .values()
+                    .map(|object| (Arc::clone(name), Arc::clone(object))),
+            );
+        }
+        Snapshot {
+            revision: state.revision,
+            objects: all,
+        }
     }
 
     /// The names of all kinds that were stored or watched.

@@ -12,6 +12,7 @@ mod watch;
 mod write;
 
 use serde_json::Value;
+pub(crate) use write::now;
 
 use crate::apply::Applied;
 use crate::request::Query;
@@ -25,6 +26,23 @@ pub(crate) enum Change {
     Strategic(Value),
     Json(json_patch::Patch),
     Apply(Applied),
+}
+
+impl Change {
+    /// Changes the form of what it changes.
+    pub(crate) fn convert(&mut self, convert: impl Fn(&mut Value)) -> Result<(), ApiError> {
+        match self {
+            Self::Replace(value) | Self::Merge(value) | Self::Strategic(value) => convert(value),
+            Self::Apply(applied) => convert(&mut applied.value),
+            Self::Json(patch) => {
+                let internal = |error: serde_json::Error| ApiError::internal(error.to_string());
+                let mut value = serde_json::to_value(&*patch).map_err(internal)?;
+                convert(&mut value);
+                *patch = serde_json::from_value(value).map_err(internal)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A body as a value.

@@ -22,6 +22,8 @@ fn accepted(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// A form of answers.
 pub(crate) enum View {
     Whole,
+    /// Events in the form that is not stored.
+    Events,
     Table(Printer),
     Metadata,
 }
@@ -75,7 +77,7 @@ impl View {
                 parameters.find(|(name, _)| *name == key).map(|(_, value)| value)
             };
             match (parameter("as"), parameter("g"), parameter("v")) {
-                (None, _, _) => return Ok(Self::Whole),
+                (None, _, _) => return Ok(Self::whole(resource)),
                 (Some("Table"), Some("meta.k8s.io"), Some("v1")) => {
                     return Ok(Self::Table(Printer::of(resource, query.get("includeObject"))));
                 }
@@ -99,7 +101,15 @@ impl View {
                 "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
             ));
         }
-        Ok(Self::Whole)
+        Ok(Self::whole(resource))
+    }
+
+    fn whole(resource: &Resource) -> Self {
+        if crate::events::is_other_form(resource) {
+            Self::Events
+        } else {
+            Self::Whole
+        }
     }
 
     /// Is the first form that the reader accepts YAML?
@@ -113,13 +123,20 @@ impl View {
     pub(crate) fn one(&self, object: &Object, first: bool) -> Bytes {
         match self {
             Self::Whole => object.json.clone(),
-            Self::Table(_) | Self::Metadata => self.value(&object.value(), first).to_string().into(),
+            Self::Table(_) | Self::Metadata | Self::Events => {
+                self.value(&object.value(), first).to_string().into()
+            }
         }
     }
 
     pub(crate) fn value(&self, object: &Value, first: bool) -> Value {
         match self {
             Self::Whole => object.clone(),
+            Self::Events => {
+                let mut event = object.clone();
+                crate::events::from_stored(&mut event);
+                event
+            }
             Self::Metadata => partial(object),
             Self::Table(printer) => {
                 let metadata = json!({"resourceVersion": object.pointer("/metadata/resourceVersion")});
@@ -148,6 +165,12 @@ impl View {
             Self::Metadata => {
                 let items: Vec<Value> = objects.map(|object| partial(&object.value())).collect();
                 let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": metadata, "items": items});
+                list.to_string().into()
+            }
+            Self::Events => {
+                let items: Vec<Value> = objects.map(|object| self.value(&object.value(), true)).collect();
+                let list = json!({"kind": "EventList", "apiVersion": resource.api_version(),
                     "metadata": metadata, "items": items});
                 list.to_string().into()
             }
@@ -183,7 +206,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
             match View::of(resource, &headers, &Query::default(), true).unwrap() {
-                View::Whole => "whole",
+                View::Whole | View::Events => "whole",
                 View::Table(_) => "table",
                 View::Metadata => "metadata",
             }

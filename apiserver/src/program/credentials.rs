@@ -45,6 +45,12 @@ pub(crate) struct Credentials {
 
 /// Reads the credentials in `directory` and makes what is missing; without a directory everything is new.
 pub(crate) fn prepare(directory: Option<&Path>, names: BTreeSet<String>) -> Result<Credentials> {
+    if let Some(directory) = directory {
+        fs::create_dir_all(directory).with_context(|| {
+            let shown = directory.display();
+            format!("cannot use the data directory {shown}; give one that this user may write to")
+        })?;
+    }
     let mut names = names;
     names.extend(USUAL_NAMES.map(str::to_owned));
     let authority = kept(directory, AUTHORITY, |_| true, new_authority)?;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caracal_apiserver::{ApiService, ResponseBody};
+use caracal_apiserver::{ApiService, ResponseBody, User};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -54,17 +54,33 @@ impl Door {
         }
     }
 
-    fn lets_in<B>(&self, request: &Request<B>) -> bool {
-        if PUBLIC.contains(&request.uri().path()) {
-            return true;
-        }
+    /// Who asks; nobody when the token is none that opens this door.
+    fn lets_in<B>(&self, request: &Request<B>) -> Option<User> {
         let given = request
             .headers()
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        given.is_some_and(|(_, token)| self.token == *Sha256::digest(token.trim()))
+        let public = || {
+            let path = request.uri().path();
+            let is_public = |known: &&str| {
+                path == *known
+                    || path
+                        .strip_prefix(*known)
+                        .is_some_and(|rest| rest.starts_with('/'))
+            };
+            PUBLIC.iter().any(is_public).then(|| User {
+                name: "system:anonymous".to_owned(),
+                groups: vec!["system:unauthenticated".to_owned()],
+            })
+        };
+        let Some((_, token)) = given else { return public() };
+        let token = token.trim();
+        if self.token == *Sha256::digest(token) {
+            return Some(User::admin());
+        }
+        self.service.user_of(token)
     }
 }
 
@@ -152,9 +168,10 @@ async fn connection(stream: TcpStream, door: Door) {
 
 async fn answer(
     mut door: Door,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, std::convert::Infallible> {
-    if door.lets_in(&request) {
+    if let Some(user) = door.lets_in(&request) {
+        request.extensions_mut().insert(user);
         return door.service.call(request).await;
     }
     let mut response = Response::new(Full::from(UNAUTHORIZED).boxed_unsync());

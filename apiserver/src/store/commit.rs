@@ -1,5 +1,6 @@
 //! From a write to a durable, visible change. Many writes share one commit of the backend.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 use super::history::{Change, ChangeKind, HistoryLimits};
 use super::object::{Attributes, Object, ObjectKey};
 use super::{Expect, NAMESPACES, State, Store, WriteError, watch_line};
-use crate::backend::{Backend, Record};
+use crate::backend::{Backend, BackendError, Record};
 
 /// At most this many changes go into one commit.
 const BATCH: usize = 512;
@@ -45,6 +46,7 @@ pub(super) fn restored(key: ObjectKey, value: &Value, json: bytes::Bytes, paths:
         revision: revision.and_then(|text| text.parse().ok()).unwrap_or(0),
         attributes: Attributes::of(value, paths),
         deleting: value.pointer("/metadata/deletionTimestamp").is_some(),
+        written: std::time::Instant::now(),
         json,
     }
 }
@@ -86,6 +88,7 @@ pub(super) fn prepare(state: &mut State, mut write: Write) -> Result<Prepared, W
         revision,
         attributes: Attributes::of(&write.value, &write.paths),
         deleting: write.value.pointer("/metadata/deletionTimestamp").is_some(),
+        written: std::time::Instant::now(),
         json,
     });
     state.assigned = revision;
@@ -151,23 +154,70 @@ pub(super) fn enqueue(
         .map_err(|_| WriteError::Storage("the store is closed".to_owned()))
 }
 
+/// What a failed commit may have left in the file, although it was refused.
+type Unsure = BTreeSet<(Arc<str>, ObjectKey)>;
+
 /// The thread that owns the backend.
 pub(crate) fn run_committer(
     store: &Weak<Store>,
     mut backend: Box<dyn Backend>,
     incoming: &Receiver<Pending>,
 ) {
+    let mut unsure = Unsure::new();
     while let Ok(first) = incoming.recv() {
         let mut batch = vec![first];
         batch.extend(incoming.try_iter().take(BATCH - 1));
-        let records: Vec<Record<'_>> = batch.iter().map(|pending| record(&pending.prepared)).collect();
-        let result = backend.commit(&records);
         let Some(store) = store.upgrade() else { return };
-        match result {
-            Ok(()) => finish(&store, batch),
-            Err(error) => fail(&store, batch, incoming, &error.to_string()),
+        let truth = truth(&store, &unsure);
+        let mut records: Vec<Record<'_>> = truth.iter().map(Truth::record).collect();
+        records.extend(batch.iter().map(|pending| record(&pending.prepared)));
+        match backend.commit(&records) {
+            Ok(()) => {
+                unsure.clear();
+                store.set_failing(None);
+                finish(&store, batch);
+            }
+            Err(error) => {
+                let place = |pending: &Pending| {
+                    let key = pending.prepared.change.object.key.clone();
+                    (Arc::clone(&pending.prepared.collection), key)
+                };
+                unsure.extend(batch.iter().map(place));
+                store.set_failing(Some(error.to_string()));
+                fail(&store, batch, incoming, &error);
+            }
         }
     }
+}
+
+/// What is true of an object, to be written over what a failed commit may have left.
+struct Truth {
+    collection: Arc<str>,
+    key: ObjectKey,
+    object: Option<Arc<Object>>,
+    revision: u64,
+}
+
+impl Truth {
+    fn record(&self) -> Record<'_> {
+        Record {
+            collection: &self.collection,
+            key: &self.key,
+            revision: self.revision,
+            json: self.object.as_ref().map(|object| &*object.json),
+        }
+    }
+}
+
+fn truth(store: &Store, unsure: &Unsure) -> Vec<Truth> {
+    let revision = store.revision();
+    let of = |(collection, key): &(Arc<str>, ObjectKey)| Truth {
+        collection: Arc::clone(collection),
+        key: key.clone(),
+        object: store.get(collection, key),
+        revision,
+    };
+    unsure.iter().map(of).collect()
 }
 
 fn record(prepared: &Prepared) -> Record<'_> {
@@ -196,7 +246,8 @@ fn finish(store: &Store, batch: Vec<Pending>) {
 }
 
 /// Nothing of the batch was written, and what came after it may build on it: all of it fails.
-fn fail(store: &Store, mut batch: Vec<Pending>, incoming: &Receiver<Pending>, why: &str) {
+fn fail(store: &Store, mut batch: Vec<Pending>, incoming: &Receiver<Pending>, error: &BackendError) {
+    let why = error.to_string();
     tracing::error!(error = why, "changes could not be stored and were refused");
     {
         let mut state = store.lock();
@@ -206,6 +257,11 @@ fn fail(store: &Store, mut batch: Vec<Pending>, incoming: &Receiver<Pending>, wh
         }
     }
     for pending in batch {
-        let _ = pending.done.send(Err(WriteError::Storage(why.to_owned())));
+        let answer = if error.is_full() {
+            WriteError::Full(why.clone())
+        } else {
+            WriteError::Storage(why.clone())
+        };
+        let _ = pending.done.send(Err(answer));
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Object {
     pub(crate) attributes: Attributes,
     /// It has a deletion timestamp.
     pub(crate) deleting: bool,
+    /// When it was written, or read at the start.
+    pub(crate) written: std::time::Instant,
     pub(crate) json: Bytes,
 }
 

@@ -24,6 +24,7 @@ pub(super) fn changed(
     };
     let (new, must_be) = match change {
         Change::Replace(new) => {
+            same_name(new, name, true)?;
             let must_be = version(new);
             if must_be.is_none() && !resource.updates_unconditionally() {
                 let why = "must be specified for an update";
@@ -63,12 +64,7 @@ pub(super) fn changed(
             (new, must_be)
         }
     };
-    let found = metadata(&new, "name");
-    let found = found.as_str().unwrap_or_default();
-    if found != name && !(found.is_empty() && matches!(change, Change::Replace(_))) {
-        let message = format!("the name of the object ({found}) does not match the name on the URL ({name})");
-        return Err(ApiError::bad_request(message));
-    }
+    same_name(&new, name, matches!(change, Change::Replace(_)))?;
     if let Change::Replace(new) = change
         && let (Some(uid), Some(own)) = (metadata(new, "uid").as_str(), metadata(old, "uid").as_str())
         && !uid.is_empty()
@@ -78,6 +74,16 @@ pub(super) fn changed(
         return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
     }
     Ok((new, must_be))
+}
+
+fn same_name(value: &Value, name: &str, may_be_absent: bool) -> Result<(), ApiError> {
+    let found = metadata(value, "name");
+    let found = found.as_str().unwrap_or_default();
+    if found == name || found.is_empty() && may_be_absent {
+        return Ok(());
+    }
+    let message = format!("the name of the object ({found}) does not match the name on the URL ({name})");
+    Err(ApiError::bad_request(message))
 }
 
 /// Keeps what this way of writing may not change.

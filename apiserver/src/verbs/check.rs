@@ -1,5 +1,6 @@
 //! Whether an object is one of its kind, and what is filled in before it is stored.
 
+use caracal_api::admission::Operation;
 use serde_json::Value;
 
 use super::write::metadata;
@@ -86,6 +87,14 @@ pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>)
     if let Some(schema) = &resource.schema {
         schema::default(value, schema);
     }
+    if resource.group == caracal_api::v3::GROUP {
+        let operation = if old.is_some() {
+            Operation::Update
+        } else {
+            Operation::Create
+        };
+        caracal_api::admission::mutate(operation, value);
+    }
     if let Some(fields) = value.as_object_mut() {
         admission::default(resource, fields);
     }
@@ -109,7 +118,7 @@ pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>)
     }
     let size = value.to_string().len();
     if size > OBJECT_LIMIT {
-        Err(ApiError::too_large(OBJECT_LIMIT))
+        Err(ApiError::object_too_large())
     } else {
         Ok(())
     }

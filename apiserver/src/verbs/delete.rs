@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use caracal_api::admission::Refusal;
 use http::Response;
 use serde_json::{Value, json};
 
@@ -51,6 +52,23 @@ fn check_preconditions(
     Ok(())
 }
 
+/// What Calico's admission policies keep.
+fn refuse_kept(resource: &Resource, key: &ObjectKey) -> Result<(), ApiError> {
+    if resource.group != caracal_api::v3::GROUP {
+        return Ok(());
+    }
+    match caracal_api::admission::refuse_deletion(&resource.kind, &key.name) {
+        None => Ok(()),
+        Some(refusal) => {
+            let error = ApiError::new(Refusal::CODE, Refusal::REASON, refusal.to_string());
+            let cause = json!({"message": refusal.to_string()});
+            Err(error
+                .about(&resource.group, &resource.plural, &key.name)
+                .causes(vec![cause]))
+        }
+    }
+}
+
 fn owns_content(resource: &Resource) -> bool {
     matches!(&*resource.storage, NAMESPACES | DEFINITIONS)
 }
@@ -98,6 +116,7 @@ impl ApiServer {
             };
             let value = current.value();
             check_preconditions(resource, &current, &value, options)?;
+            refuse_kept(resource, key)?;
             if dry_run {
                 return Ok(value);
             }
@@ -164,7 +183,7 @@ impl ApiServer {
         Ok(value)
     }
 
-    pub(super) async fn remove(
+    pub(crate) async fn remove(
         &self,
         resource: &Resource,
         current: &Arc<Object>,
@@ -287,8 +306,11 @@ impl ApiServer {
                 Err(error) => return Err(error),
             }
         }
-        let list = json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
+        let mut list = json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
             "metadata": {"resourceVersion": self.store().revision().to_string()}, "items": items});
+        if resource.is_custom() {
+            list["metadata"]["continue"] = "".into();
+        }
         Ok(answer(200, &list))
     }
 }

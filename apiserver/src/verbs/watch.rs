@@ -33,6 +33,10 @@ struct Watch {
     namespace: Option<String>,
     selector: Selector,
     cursor: u64,
+    /// What there was at the start and is still to be told, encoded when it is read.
+    initial: std::vec::IntoIter<Arc<Object>>,
+    /// After that, a bookmark says that it was all.
+    marks_initial: bool,
     ready: VecDeque<Bytes>,
     signal: tokio::sync::watch::Receiver<u64>,
     bookmark: Option<Bookmark>,
@@ -85,6 +89,8 @@ impl ApiServer {
             namespace: namespace.map(str::to_owned),
             selector,
             cursor: query.number("resourceVersion")?.unwrap_or(0),
+            initial: Vec::new().into_iter(),
+            marks_initial: false,
             ready: VecDeque::new(),
             signal: self.store().subscribe(&resource.storage),
             bookmark,
@@ -112,14 +118,19 @@ impl Watch {
     fn start_with_everything(&mut self, initial: bool) {
         let listing = self.store.list(&self.collection, self.namespace.as_deref());
         self.cursor = listing.revision;
-        for object in &listing.objects {
-            if self.selector.matches(&object.attributes) {
-                self.tell(ChangeKind::Added, object);
-            }
-        }
-        if initial {
+        self.initial = listing.objects.into_iter();
+        self.marks_initial = initial;
+    }
+
+    /// The next line of what there was at the start.
+    fn next_initial(&mut self) -> Option<Bytes> {
+        let selector = &self.selector;
+        if let Some(object) = self.initial.find(|object| selector.matches(&object.attributes)) {
+            self.tell(ChangeKind::Added, &object);
+        } else if std::mem::take(&mut self.marks_initial) {
             self.tell_bookmark(true);
         }
+        self.ready.pop_front()
     }
 
     fn tell(&mut self, kind: ChangeKind, object: &Object) {
@@ -139,7 +150,7 @@ impl Watch {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.ready.pop_front() {
+            if let Some(line) = self.ready.pop_front().or_else(|| self.next_initial()) {
                 return Some(line);
             }
             if self.ended {

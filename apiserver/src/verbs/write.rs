@@ -57,6 +57,13 @@ pub(super) fn refused(resource: &Resource, key: &ObjectKey, error: WriteError) -
                 "message": format!("namespace {namespace} is being terminated")});
             ApiError::forbidden(group, plural, name, &why).causes(vec![cause])
         }
+        WriteError::Full(why) => ApiError::new(
+            507,
+            "InsufficientStorage",
+            format!(
+                "no space is left for the store; nothing that was acknowledged is lost, and writing works again when there is space: {why}"
+            ),
+        ),
         WriteError::Storage(why) => ApiError::internal(why),
     }
 }
