@@ -5,6 +5,7 @@
 //! Never does I/O, never reads a clock.
 
 pub mod admission;
+pub mod confirmation;
 pub mod crd;
 pub mod k8s_policy;
 pub mod kinds;

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod args;
+pub mod confirmation;
 pub mod dataplane;
 pub mod drivers;
 pub mod exec;

@@ -10,8 +10,10 @@ use caracal_daemon::{logging, signals};
 use caracal_datastore::{Client, ConnectOptions};
 use caracal_felix::agent::{Agent, Settings};
 use caracal_felix::args::Args;
+use caracal_felix::confirmation::Answering;
 use caracal_felix::exec::SystemRunner;
 use caracal_felix::{features, parameters};
+use caracal_linux::netlink::Netlink;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(node = settings.node, "this node");
     let board = Board::default();
     let _plugins = serve_plugins(args.cni_socket, &settings.node, options, &board).await;
+    let _answering = Answering::start(&client, &settings.node, Netlink::open()?);
     let agent = Agent::new(SystemRunner, &client, settings).await?.telling(board);
     agent
         .run(async {
