@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use caracal_api::meta::TIER_DEFAULT;
-use caracal_api::net::parse_cidr_or_address;
 use caracal_api::v3::{
     BlockAffinity, CalicoNodeStatus, ClusterInformation, HostEndpoint, IPAMBlock, IPAMConfiguration, IPPool,
     IPReservation, KubeControllersConfiguration, Tier,
@@ -99,10 +98,18 @@ fn addresses(pod: &Pod) -> Option<BTreeSet<IpAddr>> {
         networks
             .chain(listed)
             .chain(single)
-            .filter_map(|text| parse_cidr_or_address(&text))
-            .map(|net| net.addr())
+            .filter_map(|text| address_of(&text))
             .collect(),
     )
+}
+
+/// The address of a text with or without a mask.
+pub(crate) fn address_of(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    text.split_once('/')
+        .map_or(text, |(address, _)| address)
+        .parse()
+        .ok()
 }
 
 /// Names a policy of any kind.

@@ -22,8 +22,14 @@ use jiff::Timestamp;
 use crate::cluster::{Cluster, Kind};
 use crate::configuration::Configuration;
 use crate::context::{Context, Controller};
+use crate::forecast::Forecaster;
+use crate::gc::Collector;
+use crate::host_endpoints::HostEndpoints;
 use crate::lease::{Candidate, Elector, Error, Fence};
+use crate::mend::Mender;
 use crate::metrics::Metrics;
+use crate::node_statuses::NodeStatuses;
+use crate::policy_names::PolicyNames;
 use crate::pools::Pools;
 use crate::settings::{self, Effective};
 use crate::tiers::Tiers;
@@ -124,8 +130,17 @@ pub async fn run(
 }
 
 fn slots(seed: u64) -> Vec<Slot> {
-    let controllers: Vec<Box<dyn Controller>> =
-        vec![Box::new(Configuration), Box::new(Tiers), Box::new(Pools)];
+    let controllers: Vec<Box<dyn Controller>> = vec![
+        Box::new(Configuration),
+        Box::new(Tiers),
+        Box::new(Pools),
+        Box::new(Collector::default()),
+        Box::new(Mender::default()),
+        Box::new(HostEndpoints::default()),
+        Box::new(NodeStatuses),
+        Box::new(Forecaster::default()),
+        Box::new(PolicyNames),
+    ];
     let now = Instant::now();
     (seed..)
         .zip(controllers)

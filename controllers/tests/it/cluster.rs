@@ -93,6 +93,9 @@ impl Cluster {
 }
 
 pub(crate) fn start_over(client: Client, identity: &str, environment: &[(&str, &str)]) -> Process {
+    if std::env::var_os("CARACAL_LOG").is_some() {
+        let _ = caracal_daemon::logging::init("controllers", caracal_daemon::logging::Format::Text);
+    }
     let (shutdown, ended) = oneshot::channel::<()>();
     let options = Options {
         candidate: Candidate {

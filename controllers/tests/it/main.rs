@@ -3,6 +3,10 @@
 
 mod cluster;
 mod configuration;
+mod forecast;
+mod gc;
+mod host_endpoints;
 mod leader;
+mod policy_names;
 mod pools;
 mod tiers;
