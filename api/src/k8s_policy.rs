@@ -1,12 +1,18 @@
-//! Kubernetes NetworkPolicy and ClusterNetworkPolicy in terms of our own policies.
+//! Kubernetes NetworkPolicy, ClusterNetworkPolicy and its older forms in terms of our own policies.
 //!
 //! What cannot be converted never opens anything: an allowing rule is left out, a denying one denies everything. The
 //! shape of the result is Calico's (`libcalico-go/lib/backend/k8s/conversion`), down to the text of selectors.
 
+mod admin_network_policy;
 mod cluster_network_policy;
 mod network_policy;
 mod ports;
 
+pub use admin_network_policy::{
+    AdminNetworkPolicy, AdminNetworkPolicyPeer, AdminNetworkPolicyPort, AdminNetworkPolicyPortNumber,
+    AdminNetworkPolicyPortRange, AdminNetworkPolicyRule, AdminNetworkPolicySpec, BaselineAdminNetworkPolicy,
+    BaselineAdminNetworkPolicySpec, from_admin_network_policy, from_baseline_admin_network_policy,
+};
 pub use cluster_network_policy::{
     ClusterNetworkPolicy, ClusterNetworkPolicySpec, NamespacedPods, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicyPortRange, NetworkPolicyProtocol, NetworkPolicyProtocolPort, NetworkPolicyRule,

@@ -1,13 +1,16 @@
 //! What is wrong with an object of `projectcalico.org/v3` beyond its types: values, and fields that exclude each other.
 //!
 //! Pure: an object in, findings out, each with path, value, problem and remedy, so that a file is judged before it is
-//! sent and the embedded server refuses what Calico's validation refuses. Unknown fields, types and enumerations are
-//! the schema's business. Source: the validation tables of Calico's v3 resources.
+//! sent and the embedded server refuses what Calico's validation refuses. Each finding says which [`Layer`] refuses it:
+//! an API server with our definitions finds those of the schema by itself. Source: the validation tables of Calico's
+//! v3 resources.
 
+mod across;
 mod bgp;
 mod names;
 mod networking;
 mod policy;
+mod schema;
 mod value;
 
 use std::fmt;
@@ -18,9 +21,21 @@ use serde_json::Value;
 
 use crate::v3;
 
+/// Who refuses what is wrong, beside us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layer {
+    /// Calico's validation: values that no schema can judge, such as selectors.
+    #[default]
+    Value,
+    /// The definitions of the kinds: schema and rules in CEL.
+    Schema,
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
+    /// Who refuses it.
+    pub layer: Layer,
     /// Path of the field, as `spec.ingress[0].source.nets[1]`.
     pub field: String,
     /// The value, as JSON.
@@ -41,7 +56,33 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Everything that is wrong with an object; empty for kinds that are not known here.
+/// Everything that is wrong with an object as it stands in a file: [`object`], and unknown fields, types, bounds,
+/// values and required fields. What the schema names is not named twice.
+#[must_use]
+pub fn manifest(manifest: &Value) -> Vec<FieldError> {
+    let mut findings = Findings {
+        layer: Layer::Schema,
+        ..Findings::default()
+    };
+    schema::check(&mut findings, manifest);
+    let mut list = findings.list;
+    for finding in object(manifest) {
+        if list.iter().all(|known| known.field != finding.field) {
+            list.push(finding);
+        }
+    }
+    list
+}
+
+/// What is wrong with an object's values that an API server with our definitions does not find by itself.
+#[must_use]
+pub fn values(object: &Value) -> Vec<FieldError> {
+    let mut list = self::object(object);
+    list.retain(|finding| finding.layer == Layer::Value);
+    list
+}
+
+/// What is wrong with an object's values and fields that exclude each other; empty for kinds that are not known here.
 #[must_use]
 pub fn object(object: &Value) -> Vec<FieldError> {
     let mut findings = Findings::default();
@@ -52,10 +93,10 @@ pub fn object(object: &Value) -> Vec<FieldError> {
         .unwrap_or_default();
     names::check(&mut findings, kind, name);
     match kind {
-        "NetworkPolicy" => with(&mut findings, object, |f, p: &v3::NetworkPolicy| {
+        "NetworkPolicy" | "StagedNetworkPolicy" => with(&mut findings, object, |f, p: &v3::NetworkPolicy| {
             policy::network_policy(f, &p.spec)
         }),
-        "GlobalNetworkPolicy" => {
+        "GlobalNetworkPolicy" | "StagedGlobalNetworkPolicy" => {
             with(&mut findings, object, |f, p: &v3::GlobalNetworkPolicy| {
                 policy::global_network_policy(f, &p.spec)
             });
@@ -94,19 +135,37 @@ pub fn object(object: &Value) -> Vec<FieldError> {
         }),
         _ => {}
     }
+    findings.layer = Layer::Schema;
+    across::check(&mut findings, kind, name, object);
     findings.list
 }
 
 /// What was found so far.
 #[derive(Default)]
 struct Findings {
+    /// Who else refuses what is found next.
+    layer: Layer,
     list: Vec<FieldError>,
 }
 
 impl Findings {
+    /// Notes what the definitions refuse too.
+    fn add_of_schema(
+        &mut self,
+        field: impl Into<String>,
+        value: impl fmt::Debug,
+        problem: &str,
+        remedy: &str,
+    ) {
+        let before = std::mem::replace(&mut self.layer, Layer::Schema);
+        self.add(field, value, problem, remedy);
+        self.layer = before;
+    }
+
     /// Notes a finding.
     fn add(&mut self, field: impl Into<String>, value: impl fmt::Debug, problem: &str, remedy: &str) {
         self.list.push(FieldError {
+            layer: self.layer,
             field: field.into(),
             value: format!("{value:?}"),
             problem: problem.to_owned(),

@@ -211,7 +211,7 @@ pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<Fiel
 
 /// What Calico's validation refuses beyond the schema.
 fn calico_values(value: &Value, errors: &mut Vec<FieldError>) {
-    for finding in caracal_api::validate::object(value) {
+    for finding in caracal_api::validate::values(value) {
         if errors.iter().any(|known| known.field == finding.field) {
             continue;
         }

@@ -241,6 +241,10 @@ fn validate_object(
     if let Some(limit) = limit(schema, "maxProperties").filter(|limit| count(fields.len()) > *limit) {
         errors.push(FieldError::too_many(path, fields.len(), limit));
     }
+    if let Some(limit) = limit(schema, "minProperties").filter(|limit| count(fields.len()) < *limit) {
+        let detail = format!("{path} in body should have at least {limit} properties");
+        errors.push(FieldError::invalid(path, &Value::from(fields.len()), detail));
+    }
     for (name, value) in fields {
         if let Some(Some(below)) = schema_of(schema, name) {
             if value.is_null() && !flag(below, "nullable") && required(schema, name) {

@@ -2,7 +2,8 @@
 //! folder that `CARACAL_VECTORS` names. Each document is read and written again.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
-use std::path::PathBuf;
+#[path = "../../tests/vectors/reader.rs"]
+mod reader;
 
 use caracal_cni::conf::Conf;
 use caracal_cni::result::AddResult;
@@ -11,16 +12,21 @@ use serde_json::{Map, Value, json};
 
 #[test]
 fn vectors_cni_spec_examples() {
-    let folder = std::env::var_os("CARACAL_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors")),
-        PathBuf::from,
-    );
-    let text = std::fs::read_to_string(folder.join("cni-spec-examples.json")).unwrap();
-    let vectors: Value = serde_json::from_str(&text).unwrap();
-    let cases = vectors["cases"].as_array().unwrap();
-    assert!(!cases.is_empty());
-    for case in cases {
-        check(&case["json"]);
+    for reader::Case { place, value } in reader::cases("cni-spec-examples") {
+        // The place of a case that fails by panic.
+        let _place = Place(place);
+        check(&value["json"]);
+    }
+}
+
+/// Says where the test was when it panicked.
+struct Place(String);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            reader::say(&format!("FAILED: {}", self.0));
+        }
     }
 }
 

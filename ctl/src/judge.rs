@@ -137,6 +137,7 @@ fn by_type<T: DeserializeOwned + Serialize>(object: &Value) -> Vec<FieldError> {
         map.entry("spec").or_insert_with(|| serde_json::json!({}));
     }
     let failed = |problem: String| FieldError {
+        layer: validate::Layer::Schema,
         field: "spec".to_owned(),
         value: String::new(),
         problem,

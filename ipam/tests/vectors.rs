@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use caracal_api::names::{affinity_name, block_name, handle_id, handle_name};
 use caracal_api::v3::AllocationAttribute;
@@ -11,23 +10,12 @@ use caracal_ipam::{Assignment, Block, Owner, Release};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+#[path = "../../tests/vectors/reader.rs"]
+mod reader;
+
 fn check(family: &str, run: impl Fn(&Value) -> Value) {
-    let folder = std::env::var_os("CARACAL_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors")),
-        PathBuf::from,
-    );
-    let path = folder.join(format!("{family}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let vectors: Value = serde_json::from_str(&text).unwrap();
-    let cases = vectors["cases"].as_array().unwrap();
-    assert!(!cases.is_empty(), "{family}: no cases");
-    for (index, case) in cases.iter().enumerate() {
-        assert_eq!(
-            case["out"],
-            run(&case["in"]),
-            "{family} case {index}: {}",
-            case["in"]
-        );
+    for reader::Case { place, value } in reader::cases(family) {
+        assert_eq!(value["out"], run(&value["in"]), "{place}: {}", value["in"]);
     }
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn cases(family: &str) -> Vec<Case> {
     found
 }
 
+/// Prints a line beside the test's own.
 #[expect(clippy::print_stderr, reason = "a test that runs nothing says so")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }

@@ -51,6 +51,29 @@ fn errors_name_the_column() {
 }
 
 #[test]
+fn a_selector_cut_anywhere_is_refused_at_a_column_within_it() {
+    let text = "!(a == 'b' && has(c)) || d not in {\"x\", 'y'} && e starts with 'f' || all() && global()";
+    let mut refused = 0;
+    for end in 0..=text.len() {
+        let cut = &text[..end];
+        match Selector::parse(cut) {
+            // What is left is a selector of its own: nothing, or whole terms.
+            Ok(selector) => assert!(Selector::parse(selector.canonical()).is_ok(), "{cut}"),
+            Err(error) => {
+                refused += 1;
+                assert!(
+                    (1..=end + 1).contains(&error.column()),
+                    "{cut}: column {}",
+                    error.column()
+                );
+                assert!(error.to_string().contains(&error.column().to_string()), "{error}");
+            }
+        }
+    }
+    assert!(refused > 60, "{refused}");
+}
+
+#[test]
 fn deep_nesting_is_refused_instead_of_overflowing() {
     let deep = format!("{}all(){}", "(".repeat(100_000), ")".repeat(100_000));
     assert!(Selector::parse(&deep).unwrap_err().reason().contains("nested"));

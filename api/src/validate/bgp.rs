@@ -15,7 +15,7 @@ pub(super) fn peer(findings: &mut Findings, spec: &BGPPeerSpec) {
         value::selector(findings, field, text);
     }
     if !spec.node.is_empty() && !spec.node_selector.is_empty() {
-        findings.add(
+        findings.add_of_schema(
             "spec.node",
             &spec.node,
             "excludes nodeSelector",
@@ -23,7 +23,7 @@ pub(super) fn peer(findings: &mut Findings, spec: &BGPPeerSpec) {
         );
     }
     if !spec.peer_ip.is_empty() && !spec.peer_selector.is_empty() {
-        findings.add(
+        findings.add_of_schema(
             "spec.peerIP",
             &spec.peer_ip,
             "excludes peerSelector",
@@ -32,7 +32,7 @@ pub(super) fn peer(findings: &mut Findings, spec: &BGPPeerSpec) {
     }
     let has_other = !spec.peer_ip.is_empty() || !spec.peer_selector.is_empty();
     if has_other && !spec.local_workload_selector.is_empty() {
-        findings.add(
+        findings.add_of_schema(
             "spec.localWorkloadSelector",
             &spec.local_workload_selector,
             "excludes peerIP and peerSelector",
@@ -42,18 +42,19 @@ pub(super) fn peer(findings: &mut Findings, spec: &BGPPeerSpec) {
     if !spec.peer_selector.is_empty()
         && let Some(number) = spec.as_number
     {
-        findings.add(
+        findings.add_of_schema(
             "spec.asNumber",
             number.0,
             "excludes peerSelector",
             "remove it: nodes know their AS numbers",
         );
     }
-    if !spec.peer_ip.is_empty() && spec.as_number.is_none() {
-        findings.add(
+    let needs_number = !spec.peer_ip.is_empty() || !spec.local_workload_selector.is_empty();
+    if needs_number && spec.as_number.is_none_or(|number| number.0 == 0) {
+        findings.add_of_schema(
             "spec.asNumber",
             "",
-            "is needed with peerIP",
+            "is needed with peerIP and localWorkloadSelector",
             "set the peer's AS number",
         );
     }
@@ -62,7 +63,7 @@ pub(super) fn peer(findings: &mut Findings, spec: &BGPPeerSpec) {
         && let Some(gateway) = value::address(findings, "spec.reachableBy", &spec.reachable_by)
         && address.is_none_or(|address| address.is_ipv4() != gateway.is_ipv4())
     {
-        findings.add(
+        findings.add_of_schema(
             "spec.reachableBy",
             &spec.reachable_by,
             "does not go with peerIP",
@@ -70,7 +71,7 @@ pub(super) fn peer(findings: &mut Findings, spec: &BGPPeerSpec) {
         );
     }
     if spec.keep_original_next_hop && spec.next_hop_mode.is_some() {
-        findings.add(
+        findings.add_of_schema(
             "spec.keepOriginalNextHop",
             true,
             "excludes nextHopMode",
@@ -90,7 +91,7 @@ fn peer_address(findings: &mut Findings, text: &str) -> Option<IpAddr> {
             .map(|socket| socket.ip())
     });
     if address.is_none() {
-        findings.add(
+        findings.add_of_schema(
             "spec.peerIP",
             text,
             "is not an address of a peer",
@@ -136,7 +137,7 @@ pub(super) fn configuration(findings: &mut Findings, name: &str, spec: &BGPConfi
         ),
     ] {
         if is_set {
-            findings.add(
+            findings.add_of_schema(
                 field,
                 name,
                 "cannot have it: it is for all nodes",
@@ -174,10 +175,10 @@ fn filter_rule(findings: &mut Findings, path: &str, rule: &BGPFilterRule, is_v4:
         } else {
             "move the rule to a list for IPv4"
         };
-        findings.add(&field, &rule.cidr, "is of the other IP version", remedy);
+        findings.add_of_schema(&field, &rule.cidr, "is of the other IP version", remedy);
     }
     if rule.match_operator.is_none() {
-        findings.add(
+        findings.add_of_schema(
             format!("{path}.matchOperator"),
             "",
             "is needed with cidr",

@@ -12,14 +12,14 @@ pub(super) fn check(findings: &mut Findings, kind: &str, name: &str) {
         "ClusterInformation" | "KubeControllersConfiguration" | "IPAMConfiguration"
     );
     if only_default && name != "default" {
-        findings.add(
+        findings.add_of_schema(
             "metadata.name",
             name,
             "is not the one name that this kind has",
             "use default",
         );
     } else if kind == "Tier" && !is_label(name) {
-        findings.add(
+        findings.add_of_schema(
             "metadata.name",
             name,
             "is not a name for a tier",

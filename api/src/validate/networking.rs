@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Findings, value};
+use super::{Findings, Layer, value};
 use crate::meta::LABEL_NAMESPACE;
 use crate::v3::{
     EncapsulationMode, FelixConfigurationSpec, GoDuration, HostEndpointSpec, IPPoolAllowedUse, IPPoolSpec,
@@ -14,7 +14,9 @@ use crate::v3::{
 
 /// Checks an IPPool.
 pub(super) fn pool(findings: &mut Findings, spec: &IPPoolSpec) {
+    let layer = std::mem::replace(&mut findings.layer, Layer::Schema);
     let network = value::masked_cidr(findings, "spec.cidr", &spec.cidr);
+    findings.layer = layer;
     value::selector(findings, "spec.nodeSelector", &spec.node_selector);
     if let Some(selector) = &spec.namespace_selector {
         value::selector(findings, "spec.namespaceSelector", selector);
@@ -25,7 +27,7 @@ pub(super) fn pool(findings: &mut Findings, spec: &IPPoolSpec) {
         .enumerate()
         .filter(|(_, usage)| !usage.is_known())
     {
-        findings.add(
+        findings.add_of_schema(
             format!("spec.allowedUses[{index}]"),
             usage.as_str(),
             "is not a use",
@@ -33,7 +35,7 @@ pub(super) fn pool(findings: &mut Findings, spec: &IPPoolSpec) {
         );
     }
     if spec.allowed_uses.contains(&IPPoolAllowedUse::LoadBalancer) && spec.allowed_uses.len() > 1 {
-        findings.add(
+        findings.add_of_schema(
             "spec.allowedUses",
             &spec.cidr,
             "mixes LoadBalancer with others",
@@ -54,14 +56,14 @@ fn pool_network(findings: &mut Findings, spec: &IPPoolSpec, network: IpNet) {
     let size = spec.block_size.filter(|size| *size != 0).unwrap_or(default);
     if !range.contains(&size) {
         let remedy = format!("use {}-{}", range.start(), range.end());
-        findings.add(
+        findings.add_of_schema(
             "spec.blockSize",
             size,
             "is not a prefix length for blocks of this pool",
             &remedy,
         );
     } else if i32::from(network.prefix_len()) > size && !spec.disabled {
-        findings.add(
+        findings.add_of_schema(
             "spec.cidr",
             network.to_string(),
             "is smaller than one block",
@@ -76,7 +78,7 @@ fn pool_network(findings: &mut Findings, spec: &IPPoolSpec, network: IpNet) {
         .parse::<IpNet>()
         .is_ok_and(|reserved| reserved.contains(&network) || network.contains(&reserved))
     {
-        findings.add(
+        findings.add_of_schema(
             "spec.cidr",
             network.to_string(),
             "overlaps link-local addresses",
@@ -86,7 +88,7 @@ fn pool_network(findings: &mut Findings, spec: &IPPoolSpec, network: IpNet) {
     let is_on = |mode: &EncapsulationMode| *mode != EncapsulationMode::Never;
     let (ipip, vxlan) = (spec.effective_ipip_mode(), spec.effective_vxlan_mode());
     if is_on(&ipip) && !network.addr().is_ipv4() {
-        findings.add(
+        findings.add_of_schema(
             "spec.ipipMode",
             ipip.as_str(),
             "is for IPv4 only",
@@ -94,7 +96,7 @@ fn pool_network(findings: &mut Findings, spec: &IPPoolSpec, network: IpNet) {
         );
     }
     if is_on(&ipip) && is_on(&vxlan) {
-        findings.add(
+        findings.add_of_schema(
             "spec.ipipMode",
             ipip.as_str(),
             "excludes vxlanMode",
@@ -128,10 +130,10 @@ pub(super) fn sets(findings: &mut Findings, nets: &[String], labels: Option<&BTr
 /// Checks a HostEndpoint.
 pub(super) fn host_endpoint(findings: &mut Findings, spec: &HostEndpointSpec) {
     if spec.node.is_empty() {
-        findings.add("spec.node", "", "is needed", "name the node");
+        findings.add_of_schema("spec.node", "", "is needed", "name the node");
     }
     if spec.interface_name.is_empty() && spec.expected_ips.is_empty() {
-        findings.add(
+        findings.add_of_schema(
             "spec.interfaceName",
             "",
             "or expectedIPs is needed",
@@ -150,7 +152,7 @@ pub(super) fn host_endpoint(findings: &mut Findings, spec: &HostEndpointSpec) {
 pub(super) fn felix(findings: &mut Findings, spec: &FelixConfigurationSpec) {
     for (field, duration) in durations(spec) {
         if let Some(duration) = duration.as_ref().filter(|duration| duration.duration().is_none()) {
-            findings.add(
+            findings.add_of_schema(
                 format!("spec.{field}"),
                 duration.to_string(),
                 "is not a duration",
@@ -160,7 +162,7 @@ pub(super) fn felix(findings: &mut Findings, spec: &FelixConfigurationSpec) {
     }
     for (index, port) in spec.kube_node_port_ranges.iter().flatten().enumerate() {
         if !matches!(port, Port::Range { .. }) {
-            findings.add(
+            findings.add_of_schema(
                 format!("spec.kubeNodePortRanges[{index}]"),
                 port.to_string(),
                 "is not a range of ports",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Findings, names, value};
+use super::{Findings, Layer, names, value};
 use crate::v3::{
     Action, EntityRule, GlobalNetworkPolicySpec, Icmp, NetworkPolicySpec, PolicyPerformanceHint, Port,
     Protocol, Rule, TierSpec,
@@ -42,7 +42,7 @@ pub(super) fn global_network_policy(findings: &mut Findings, spec: &GlobalNetwor
         ("spec.preDNAT", spec.pre_dnat),
     ] {
         if is_set && !spec.apply_on_forward {
-            findings.add(
+            findings.add_of_schema(
                 field,
                 true,
                 "needs applyOnForward",
@@ -51,10 +51,10 @@ pub(super) fn global_network_policy(findings: &mut Findings, spec: &GlobalNetwor
         }
     }
     if spec.do_not_track && spec.pre_dnat {
-        findings.add("spec.preDNAT", true, "excludes doNotTrack", "set one of both");
+        findings.add_of_schema("spec.preDNAT", true, "excludes doNotTrack", "set one of both");
     }
     if spec.pre_dnat && !spec.egress.is_empty() {
-        findings.add("spec.preDNAT", true, "is for ingress only", "remove spec.egress");
+        findings.add_of_schema("spec.preDNAT", true, "is for ingress only", "remove spec.egress");
     }
     rules(findings, &spec.ingress, &spec.egress, true);
 }
@@ -64,7 +64,7 @@ pub(super) fn tier(findings: &mut Findings, spec: &TierSpec) {
     if let Some(action) = &spec.default_action
         && !matches!(action, Action::Deny | Action::Pass)
     {
-        findings.add(
+        findings.add_of_schema(
             "spec.defaultAction",
             action.as_str(),
             "is not an action for the end of a tier",
@@ -75,7 +75,7 @@ pub(super) fn tier(findings: &mut Findings, spec: &TierSpec) {
 
 fn hints(findings: &mut Findings, hints: &[PolicyPerformanceHint]) {
     for (index, hint) in hints.iter().enumerate().filter(|(_, hint)| !hint.is_known()) {
-        findings.add(
+        findings.add_of_schema(
             format!("spec.performanceHints[{index}]"),
             hint.as_str(),
             "is not a hint",
@@ -125,7 +125,7 @@ fn rule(findings: &mut Findings, path: &str, rule: &Rule, direction: Direction, 
         let mut seen = BTreeSet::new();
         for (index, method) in http.methods.iter().enumerate() {
             if !seen.insert(method) {
-                findings.add(
+                findings.add_of_schema(
                     format!("{path}.http.methods[{index}]"),
                     method,
                     "comes twice",
@@ -145,14 +145,14 @@ fn protocol(findings: &mut Findings, field: &str, protocol: &Protocol) {
         Protocol::Invalid(_) => false,
     };
     if !is_right {
-        findings.add(field, protocol.to_string(), "is not a protocol", REMEDY);
+        findings.add_of_schema(field, protocol.to_string(), "is not a protocol", REMEDY);
     }
 }
 
 fn icmp(findings: &mut Findings, path: &str, icmp: &Icmp) {
     for (field, value, max) in [("type", icmp.type_, 254), ("code", icmp.code, 255)] {
         if let Some(value) = value.filter(|value| !(0..=max).contains(value)) {
-            findings.add(
+            findings.add_of_schema(
                 format!("{path}.{field}"),
                 value,
                 "is out of range",
@@ -176,7 +176,7 @@ fn nets(findings: &mut Findings, path: &str, entity: &EntityRule, ip_version: Op
             let version = if network.addr().is_ipv4() { 4 } else { 6 };
             versions.insert(version);
             if ip_version.is_some_and(|wanted| wanted != version) {
-                findings.add(
+                findings.add_of_schema(
                     &field,
                     net,
                     "is not of the rule's ipVersion",
@@ -184,7 +184,7 @@ fn nets(findings: &mut Findings, path: &str, entity: &EntityRule, ip_version: Op
                 );
             }
             if is_masked && network.prefix_len() == 0 {
-                findings.add(
+                findings.add_of_schema(
                     &field,
                     net,
                     "excludes everything",
@@ -193,12 +193,16 @@ fn nets(findings: &mut Findings, path: &str, entity: &EntityRule, ip_version: Op
             }
         }
         if versions.len() > 1 {
+            // Rules in CEL look at nets alone: for both they would cost too much.
+            let layer = if is_masked { Layer::Value } else { Layer::Schema };
+            let before = std::mem::replace(&mut findings.layer, layer);
             findings.add(
                 format!("{path}.{field}"),
                 nets,
                 "mixes IPv4 and IPv6",
                 "write one rule for each",
             );
+            findings.layer = before;
         }
     }
 }
@@ -232,7 +236,7 @@ fn ports(findings: &mut Findings, path: &str, entity: &EntityRule, protocol: Opt
                     "write a number 1-65535, a range \"min:max\", or the name of a port",
                 ),
                 Port::Named(name) if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-                    findings.add(
+                    findings.add_of_schema(
                         &field,
                         name,
                         "is not the name of a port",
@@ -243,7 +247,7 @@ fn ports(findings: &mut Findings, path: &str, entity: &EntityRule, protocol: Opt
             }
         }
         if !ports.is_empty() && !protocol.is_some_and(Protocol::supports_ports) {
-            findings.add(
+            findings.add_of_schema(
                 format!("{path}.{field}"),
                 ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "need a protocol that has ports",
@@ -257,7 +261,7 @@ fn service(findings: &mut Findings, path: &str, entity: &EntityRule, is_peer: bo
     let Some(service) = &entity.services else { return };
     let field = format!("{path}.services");
     if !is_peer {
-        findings.add(
+        findings.add_of_schema(
             &field,
             &service.name,
             "is on the wrong end",
@@ -265,7 +269,7 @@ fn service(findings: &mut Findings, path: &str, entity: &EntityRule, is_peer: bo
         );
     }
     if !names::is_label(&service.name) {
-        findings.add(
+        findings.add_of_schema(
             format!("{field}.name"),
             &service.name,
             "is not the name of a Service",
@@ -273,7 +277,7 @@ fn service(findings: &mut Findings, path: &str, entity: &EntityRule, is_peer: bo
         );
     }
     if is_global && service.namespace.is_empty() {
-        findings.add(
+        findings.add_of_schema(
             format!("{field}.namespace"),
             "",
             "is needed in a global policy",

@@ -40,7 +40,7 @@ pub(super) fn masked_cidr(findings: &mut Findings, field: &str, text: &str) -> O
 /// A network, or an address that stands for itself.
 pub(super) fn cidr_or_address(findings: &mut Findings, field: &str, text: &str) {
     if text.parse::<IpNet>().is_err() && text.parse::<IpAddr>().is_err() {
-        findings.add(
+        findings.add_of_schema(
             field,
             text,
             "is neither a CIDR nor an address",
@@ -53,7 +53,7 @@ pub(super) fn cidr_or_address(findings: &mut Findings, field: &str, text: &str) 
 pub(super) fn address(findings: &mut Findings, field: &str, text: &str) -> Option<IpAddr> {
     let address = text.parse().ok();
     if address.is_none() {
-        findings.add(
+        findings.add_of_schema(
             field,
             text,
             "is not an address",

@@ -2,7 +2,7 @@
 //!
 //! Rules in CEL are not run here; the checks of the resource model say the same.
 
-use caracal_api::validate::FieldError;
+use caracal_api::validate::{FieldError, Layer};
 use regex::Regex;
 use serde_json::Value;
 
@@ -346,6 +346,7 @@ pub(super) fn unknown<'a>(path: &str, known: impl Iterator<Item = &'a str>) -> F
         .min()
         .filter(|(distance, known)| *distance <= SLIP_MAX.min(known.len() / 2));
     FieldError {
+        layer: Layer::Schema,
         field: path.to_owned(),
         value: String::new(),
         problem: UNKNOWN.to_owned(),
@@ -358,6 +359,7 @@ pub(super) fn unknown<'a>(path: &str, known: impl Iterator<Item = &'a str>) -> F
 
 fn finding(path: &str, value: &Value, problem: &str, remedy: &str) -> FieldError {
     FieldError {
+        layer: Layer::Schema,
         field: path.to_owned(),
         value: value.to_string(),
         problem: problem.to_owned(),
