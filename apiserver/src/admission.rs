@@ -2,12 +2,20 @@
 //!
 //! Defaults of Kubernetes that clients see. What Calico's admission policies do is `caracal_api::admission`.
 
+mod network;
+mod workloads;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::names;
 use crate::resource::Resource;
 use crate::status::FieldError;
+pub(crate) use workloads::validate_change;
 
+/// The data of a configuration together, in bytes.
+const DATA_MAX: usize = 1 << 20;
 /// All annotations of an object together, in bytes.
 const ANNOTATIONS_MAX: usize = 256 << 10;
 
@@ -19,6 +27,63 @@ fn object<'a>(value: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<Strin
     }
     #[expect(clippy::expect_used, reason = "the lines above made it an object")]
     slot.as_object_mut().expect("an object")
+}
+
+/// What was given as text becomes data.
+fn secret(value: &mut Map<String, Value>) {
+    fill(value, "type", "Opaque");
+    let Some(Value::Object(texts)) = value.remove("stringData") else {
+        return;
+    };
+    let data = object(value, "data");
+    for (key, text) in texts {
+        if let Some(text) = text.as_str() {
+            data.insert(key, STANDARD.encode(text).into());
+        }
+    }
+}
+
+/// Keys of configuration are names of files.
+fn check_data(value: &Value, errors: &mut Vec<FieldError>) {
+    const DETAIL: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut size = 0;
+    for part in ["data", "binaryData"] {
+        for (key, value) in value.get(part).and_then(Value::as_object).into_iter().flatten() {
+            size += value.as_str().map_or(0, str::len);
+            let path = format!("{part}[{key}]");
+            if key.is_empty() || !key.chars().all(allowed) {
+                errors.push(FieldError::invalid(&path, &key.as_str().into(), DETAIL));
+            } else if key.len() > 253 {
+                errors.push(FieldError::too_long(&path, 253));
+            }
+        }
+    }
+    if size > DATA_MAX {
+        errors.push(FieldError::too_long(
+            "[]",
+            u64::try_from(DATA_MAX).unwrap_or(u64::MAX),
+        ));
+    }
+}
+
+/// Events are where what they are about is.
+fn check_event(value: &Value, errors: &mut Vec<FieldError>) {
+    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (about, own) = (text("/involvedObject/namespace"), text("/metadata/namespace"));
+    let fits = if about.is_empty() {
+        own == "default" || own.is_empty()
+    } else {
+        about == own
+    };
+    if !fits {
+        let detail = "does not match event.namespace";
+        errors.push(FieldError::invalid(
+            "involvedObject.namespace",
+            &about.into(),
+            detail,
+        ));
+    }
 }
 
 fn fill(fields: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
@@ -39,10 +104,14 @@ pub(crate) fn default(resource: &Resource, value: &mut Map<String, Value>) {
     }
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Namespace") => namespace(value),
-        ("", "Pod") => pod(value),
-        ("", "Service") => service(value),
-        ("", "Secret") => fill(value, "type", "Opaque"),
-        ("networking.k8s.io", "NetworkPolicy") => network_policy(value),
+        ("", "Pod") => workloads::pod(value),
+        ("", "Node") => workloads::node(value),
+        ("apps", kind) => workloads::set(kind, value),
+        ("", "Service") => network::service(value),
+        ("", "Endpoints") => network::endpoints(value),
+        ("", "Secret") => secret(value),
+        ("discovery.k8s.io", "EndpointSlice") => network::slice(value),
+        ("networking.k8s.io", "NetworkPolicy") => network::policy(value),
         _ => {}
     }
 }
@@ -56,84 +125,6 @@ fn namespace(value: &mut Map<String, Value>) {
     object(object(value, "metadata"), "labels").insert("kubernetes.io/metadata.name".to_owned(), name);
     fill(object(value, "spec"), "finalizers", json!(["kubernetes"]));
     fill(object(value, "status"), "phase", "Active");
-}
-
-fn pod(value: &mut Map<String, Value>) {
-    let spec = object(value, "spec");
-    let account = spec
-        .get("serviceAccountName")
-        .or_else(|| spec.get("serviceAccount"))
-        .cloned();
-    let account = account.unwrap_or_else(|| "default".into());
-    fill(spec, "serviceAccountName", account.clone());
-    fill(spec, "serviceAccount", account);
-    fill(spec, "restartPolicy", "Always");
-    fill(spec, "dnsPolicy", "ClusterFirst");
-    fill(spec, "schedulerName", "default-scheduler");
-    fill(spec, "terminationGracePeriodSeconds", 30);
-    fill(spec, "enableServiceLinks", true);
-    fill(spec, "securityContext", json!({}));
-    for list in ["containers", "initContainers"] {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            let Some(container) = container.as_object_mut() else {
-                continue;
-            };
-            fill(container, "imagePullPolicy", "IfNotPresent");
-            fill(container, "resources", json!({}));
-            fill(container, "terminationMessagePath", "/dev/termination-log");
-            fill(container, "terminationMessagePolicy", "File");
-            protocols(container.get_mut("ports"));
-        }
-    }
-    let status = object(value, "status");
-    fill(status, "phase", "Pending");
-    fill(status, "qosClass", "BestEffort");
-}
-
-fn protocols(ports: Option<&mut Value>) {
-    for port in ports.and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(port) = port.as_object_mut() {
-            fill(port, "protocol", "TCP");
-        }
-    }
-}
-
-fn service(value: &mut Map<String, Value>) {
-    let spec = object(value, "spec");
-    fill(spec, "type", "ClusterIP");
-    fill(spec, "sessionAffinity", "None");
-    protocols(spec.get_mut("ports"));
-    fill(object(value, "status"), "loadBalancer", json!({}));
-}
-
-fn network_policy(value: &mut Map<String, Value>) {
-    let spec = object(value, "spec");
-    fill(spec, "podSelector", json!({}));
-    let egress = spec
-        .get("egress")
-        .and_then(Value::as_array)
-        .is_some_and(|rules| !rules.is_empty());
-    let types = if egress {
-        json!(["Ingress", "Egress"])
-    } else {
-        json!(["Ingress"])
-    };
-    fill(spec, "policyTypes", types);
-    for direction in ["ingress", "egress"] {
-        for rule in spec
-            .get_mut(direction)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
-            protocols(rule.get_mut("ports"));
-        }
-    }
 }
 
 /// Checks what every object has, and what users notice of built-in kinds.
@@ -201,8 +192,14 @@ pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<Fiel
         let limit = u64::try_from(ANNOTATIONS_MAX).unwrap_or(u64::MAX);
         errors.push(FieldError::too_long("metadata.annotations", limit));
     }
-    if resource.group.is_empty() && resource.kind == "Pod" {
-        containers(value, errors);
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Pod") => workloads::check_pod(&value["spec"], "spec", errors),
+        ("apps", _) => workloads::check_set(value, errors),
+        ("", "Service") => network::check_service(value, errors),
+        ("networking.k8s.io", "NetworkPolicy") => network::check_policy(value, errors),
+        ("", "ConfigMap" | "Secret") => check_data(value, errors),
+        ("", "Event") => check_event(value, errors),
+        _ => {}
     }
     if resource.group == caracal_api::v3::GROUP {
         calico_values(value, errors);
@@ -218,69 +215,5 @@ fn calico_values(value: &Value, errors: &mut Vec<FieldError>) {
         let shown = serde_json::from_str(&finding.value).unwrap_or(Value::String(finding.value));
         let detail = format!("{}; {}", finding.problem, finding.remedy);
         errors.push(FieldError::invalid(&finding.field, &shown, detail));
-    }
-}
-
-fn containers(value: &Value, errors: &mut Vec<FieldError>) {
-    let list = value.pointer("/spec/containers").and_then(Value::as_array);
-    if list.is_none_or(Vec::is_empty) {
-        errors.push(FieldError::required("spec.containers", ""));
-    }
-    for (index, container) in list.into_iter().flatten().enumerate() {
-        let path = format!("spec.containers[{index}].name");
-        match container.get("name").and_then(Value::as_str) {
-            None | Some("") => errors.push(FieldError::required(&path, "")),
-            Some(name) => {
-                if let Err(why) = names::label(name) {
-                    errors.push(FieldError::invalid(&path, &name.into(), why));
-                }
-            }
-        }
-        for (at, port) in container["ports"].as_array().into_iter().flatten().enumerate() {
-            let number = &port["containerPort"];
-            if !number
-                .as_u64()
-                .is_some_and(|number| (1..=65535).contains(&number))
-            {
-                let path = format!("spec.containers[{index}].ports[{at}].containerPort");
-                errors.push(FieldError::invalid(
-                    &path,
-                    number,
-                    "must be between 1 and 65535, inclusive",
-                ));
-            }
-        }
-    }
-}
-
-/// What of a pod's spec may change after its creation is left out; so is the node as long as there is none.
-fn fixed_part(pod: &Value, old: &Value) -> Value {
-    let mut spec = pod.get("spec").cloned().unwrap_or_default();
-    let bound = old.pointer("/spec/nodeName").is_some_and(|node| node != "");
-    if let Some(fields) = spec.as_object_mut() {
-        fields.retain(|name, _| match name.as_str() {
-            "activeDeadlineSeconds" | "ephemeralContainers" | "schedulingGates" => false,
-            "terminationGracePeriodSeconds" | "tolerations" => false,
-            "nodeName" => bound,
-            _ => true,
-        });
-        for list in ["containers", "initContainers"] {
-            let containers = fields.get_mut(list).and_then(Value::as_array_mut);
-            for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
-                container.remove("image");
-            }
-        }
-    }
-    spec
-}
-
-/// Checks what may not change: a pod stays as it was created, and on its node.
-pub(crate) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
-    if !resource.group.is_empty() || resource.kind != "Pod" {
-        return;
-    }
-    if fixed_part(old, old) != fixed_part(new, old) {
-        let detail = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-        errors.push(FieldError::forbidden("spec", detail));
     }
 }

@@ -6,6 +6,8 @@
 mod merge;
 mod set;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::builtin;
@@ -172,12 +174,7 @@ pub(crate) fn apply(
             manager.set = manager.set.subtract(&changed);
         }
     } else {
-        refuse_conflicts(
-            resource,
-            &applied.value,
-            managers.iter().filter(|m| !own(m)),
-            &changed,
-        )?;
+        refuse_conflicts(managers.iter().filter(|m| !own(m)), &changed)?;
     }
     let mut others = Set::default();
     managers
@@ -203,48 +200,49 @@ pub(crate) fn apply(
     Ok(new)
 }
 
-fn refuse_conflicts<'a>(
-    resource: &Resource,
-    applied: &Value,
-    managers: impl Iterator<Item = &'a Manager>,
-    changed: &Set,
-) -> Result<(), ApiError> {
-    let mut causes = Vec::new();
-    let mut texts = Vec::new();
+/// A manager as conflicts name it: appliers by their name, others with the version that they used.
+fn shown(manager: &Manager) -> String {
+    let mut text = format!("\"{}\"", manager.name);
+    if !manager.subresource.is_empty() {
+        text = format!("{text} with subresource \"{}\"", manager.subresource);
+    }
+    if manager.operation == UPDATE {
+        text = format!("{text} using {}", manager.api_version);
+    }
+    text
+}
+
+fn refuse_conflicts<'a>(managers: impl Iterator<Item = &'a Manager>, changed: &Set) -> Result<(), ApiError> {
+    let mut by_manager: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for manager in managers {
         let fields = manager.set.intersect(changed).paths();
-        if fields.is_empty() {
-            continue;
+        if !fields.is_empty() {
+            by_manager.entry(shown(manager)).or_default().extend(fields);
         }
-        let with = match manager.subresource.as_str() {
-            "" => String::new(),
-            subresource => format!(" with subresource \"{subresource}\""),
-        };
-        let who = format!(
-            "conflict with \"{}\"{with} using {}",
-            manager.name, manager.api_version
-        );
-        texts.extend(fields.iter().map(|field| format!("{who}: {field}")));
-        causes.extend(
-            fields
-                .iter()
-                .map(|field| json!({"reason": "FieldManagerConflict", "message": who, "field": field})),
-        );
     }
-    if causes.is_empty() {
-        return Ok(());
-    }
-    let message = match texts.as_slice() {
-        [one] => format!("Apply failed with 1 conflict: {one}"),
-        all => format!("Apply failed with {} conflicts: {}", all.len(), all.join("\n")),
+    let all = by_manager
+        .iter()
+        .flat_map(|(who, fields)| fields.iter().map(move |field| (field, who)));
+    let mut all: Vec<(&String, &String)> = all.collect();
+    all.sort();
+    let message = match all.as_slice() {
+        [] => return Ok(()),
+        [(field, who)] => format!("Apply failed with 1 conflict: conflict with {who}: {field}"),
+        many => {
+            let group = |(who, fields): (&String, &Vec<String>)| {
+                let lines: Vec<String> = fields.iter().map(|field| format!("\n- {field}")).collect();
+                format!("conflicts with {who}:{}", lines.concat())
+            };
+            let groups: Vec<String> = by_manager.iter().map(group).collect();
+            format!(
+                "Apply failed with {} conflicts: {}",
+                many.len(),
+                groups.join("\n")
+            )
+        }
     };
-    let name = applied
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    Err(ApiError::conflict(&resource.group, &resource.plural, name, "")
-        .reworded(message)
-        .causes(causes))
+    let cause = |(field, who): &(&String, &String)| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {who}"), "field": field});
+    Err(ApiError::new(409, "Conflict", message).causes(all.iter().map(cause).collect()))
 }
 
 /// Records who made a new object.
@@ -410,14 +408,14 @@ mod tests {
         let error = put(&one, "two", other.clone(), false).unwrap_err();
         assert_eq!(error.code, 409);
         assert!(
-            error.message.starts_with("Apply failed with 2 conflicts: "),
+            error.message.starts_with(
+                "Apply failed with 2 conflicts: conflicts with \"one\":\n- .metadata.labels.a\n- .spec"
+            ),
             "{}",
             error.message
         );
         assert!(
-            error
-                .message
-                .contains("conflict with \"one\" using v1: .spec.containers[name=\"x\"].image"),
+            error.message.contains("\n- .spec.containers[name=\"x\"].image"),
             "{}",
             error.message
         );

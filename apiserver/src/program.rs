@@ -3,6 +3,7 @@
 mod credentials;
 mod keep;
 mod kubeconfig;
+mod patient;
 mod seed;
 mod serve;
 

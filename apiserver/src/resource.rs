@@ -209,6 +209,7 @@ pub(crate) fn selectable_paths(storage: &str) -> Vec<String> {
         "nodes" => &["spec.unschedulable"],
         NAMESPACES => &["status.phase"],
         "secrets" => &["type"],
+        "services" => &["spec.clusterIP", "spec.type"],
         "events" => &[
             "involvedObject.kind",
             "involvedObject.namespace",

@@ -114,6 +114,7 @@ fn token_review(server: &ApiServer, value: &Value) -> Value {
     }
 }
 
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const TOKEN_SECONDS: u64 = 3600;
 
 impl ApiServer {
@@ -153,11 +154,11 @@ impl ApiServer {
             .pointer("/spec/audiences")
             .cloned()
             .filter(|list| list.is_array());
-        let audiences = audiences.unwrap_or_else(|| json!(["https://kubernetes.default.svc"]));
+        let audiences = audiences.unwrap_or_else(|| json!([ISSUER]));
         let now = jiff::Timestamp::now().as_second();
         let expires = now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
         let claims = json!({"aud": audiences, "exp": expires, "iat": now, "nbf": now,
-            "iss": "https://kubernetes.default.svc", "jti": uuid::Uuid::new_v4().to_string(),
+            "iss": ISSUER, "jti": uuid::Uuid::new_v4().to_string(),
             "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
             "sub": format!("system:serviceaccount:{namespace}:{name}")});
         let token = self.shared.tokens.sign(&claims);

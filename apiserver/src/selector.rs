@@ -180,14 +180,12 @@ mod tests {
     use super::*;
 
     fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
-        let labels = labels
+        let labels: serde_json::Map<String, serde_json::Value> = labels
             .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .map(|(k, v)| ((*k).to_owned(), (*v).into()))
             .collect();
-        let attributes = Attributes {
-            labels,
-            fields: Vec::new(),
-        };
+        let object = serde_json::json!({"metadata": {"labels": labels}});
+        let attributes = Attributes::of(&object, &std::sync::Arc::default());
         Selector::parse(selector, "").unwrap().matches(&attributes)
     }
 

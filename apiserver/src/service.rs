@@ -121,7 +121,12 @@ pub(crate) fn json(code: u16, value: &Value) -> Response<ResponseBody> {
 
 /// An answer of JSON that is encoded already.
 pub(crate) fn encoded(code: u16, body: Bytes) -> Response<ResponseBody> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
+    of_json(code, Full::new(body).boxed_unsync())
+}
+
+/// An answer whose body is JSON.
+pub(crate) fn of_json(code: u16, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
     let json = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -184,6 +189,15 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
             return Err(ApiError::not_found(&resource.group, &resource.plural, name));
         }
         _ => return Err(ApiError::no_such_path()),
+    }
+    if &*resource.storage == "endpoints" {
+        query.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned());
+    }
+    let stores_policy = resource.group == crate::resource::POLICIES && request.method() == Method::POST;
+    if stores_policy && !resource.kind.ends_with("Binding") {
+        query.warn(
+            "this server stores admission policies and does not run them; what those of Calico do is built in".to_owned(),
+        );
     }
     let answer = act(server, &resource, &target, &request, &mut query).await?;
     let answer = warned(answer, &query.warnings());

@@ -203,18 +203,18 @@ impl ApiError {
         Self::new(409, "AlreadyExists", message).about(group, resource, name)
     }
 
+    pub(crate) fn deleting_already_exists(group: &str, resource: &str, name: &str) -> Self {
+        let mut error = Self::already_exists(group, resource, name);
+        error.message = format!("object is being deleted: {}", error.message);
+        error
+    }
+
     pub(crate) fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} \"{name}\": {why}",
             qualified(group, resource)
         );
         Self::new(409, "Conflict", message).about(group, resource, name)
-    }
-
-    /// The same with another message.
-    pub(crate) fn reworded(mut self, message: String) -> Self {
-        self.message = message;
-        self
     }
 
     pub(crate) fn modified(group: &str, resource: &str, name: &str) -> Self {
@@ -305,7 +305,7 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
-        if !self.details.is_empty() || self.code == 404 || self.reason == "Invalid" {
+        if !self.details.is_empty() || matches!(self.code, 404 | 405) || self.reason == "Invalid" {
             status["details"] = Value::Object(self.details.clone());
         }
         if let Some(fields) = status.as_object_mut().filter(|_| self.reason.is_empty()) {

@@ -29,10 +29,14 @@ pub(crate) enum WriteError {
     Stale,
     /// There is one already.
     Exists,
+    /// There is one already, which is being deleted.
+    ExistsTerminating,
     /// The namespace does not exist.
     NoNamespace,
     /// The namespace is being deleted.
     NamespaceTerminating,
+    /// The object is too large.
+    TooLarge,
     /// The disk is full; nothing was written.
     Full(String),
     /// The backend failed; nothing was written.
@@ -151,11 +155,13 @@ impl Store {
             let name: Arc<str> = name.as_str().into();
             state.collections.insert(name, Collection::new(*changed));
         }
+        let mut shared_paths: HashMap<Arc<str>, Arc<[String]>> = HashMap::new();
         for (name, key, json) in loaded.objects {
             let name: Arc<str> = name.as_str().into();
             let value: Value = serde_json::from_slice(&json).map_err(std::io::Error::other)?;
-            let paths = crate::resource::selectable_paths(&name);
-            let object = commit::restored(key.clone(), &value, json.into(), &paths);
+            let paths = shared_paths.entry(Arc::clone(&name));
+            let paths = paths.or_insert_with(|| crate::resource::selectable_paths(&name).into());
+            let object = commit::restored(key.clone(), &value, json.into(), paths);
             state.collection(&name).objects.insert(key, Arc::new(object));
         }
         let (queue, incoming) = std::sync::mpsc::channel();

@@ -1,5 +1,6 @@
 //! The verbs of the API, and how bodies of requests are understood.
 
+mod addresses;
 pub(crate) mod body;
 mod change;
 mod check;
@@ -17,7 +18,7 @@ pub(crate) use write::now;
 use crate::apply::Applied;
 use crate::request::Query;
 use crate::resource::Resource;
-use crate::status::ApiError;
+use crate::status::{ApiError, FieldError};
 
 /// How an object is to change.
 pub(crate) enum Change {
@@ -70,7 +71,7 @@ pub(crate) fn patch(
         "application/json-patch+json" => serde_json::from_slice(body)
             .map(Change::Json)
             .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}"))),
-        "application/apply-patch+yaml" => applied(body, query).map(Change::Apply),
+        "application/apply-patch+yaml" => applied(resource, body, query).map(Change::Apply),
         "application/strategic-merge-patch+json" if !resource.is_custom() => {
             Ok(Change::Strategic(decode(body)?))
         }
@@ -83,15 +84,52 @@ pub(crate) fn patch(
     }
 }
 
-fn applied(body: &[u8], query: &Query) -> Result<Applied, ApiError> {
+/// What is applied to a built-in kind may name its fields only.
+fn known_fields(resource: &Resource, value: &Value) -> Result<(), ApiError> {
+    let name = crate::builtin::schema_name(resource);
+    let Some(schema) = crate::builtin::schema(&name).filter(|_| !resource.is_custom()) else {
+        return Ok(());
+    };
+    let unknown = crate::schema::prune(&mut value.clone(), schema, "", true);
+    let faults: Vec<String> = unknown
+        .iter()
+        .map(|path| format!(".{path}: field not declared in schema"))
+        .collect();
+    let fault = match faults.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let text = |key: &str| value.pointer(key).and_then(Value::as_str).unwrap_or_default();
+    let place = format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"));
+    let (group, version, kind) = (&resource.group, &resource.version, &resource.kind);
+    let message =
+        format!("failed to create typed patch object ({place}; {group}/{version}, Kind={kind}): {fault}");
+    Err(ApiError::new(500, "", message))
+}
+
+fn applied(resource: &Resource, body: &[u8], query: &Query) -> Result<Applied, ApiError> {
     let bad = |why: String| ApiError::bad_request(format!("error decoding YAML: {why}"));
     let text = std::str::from_utf8(body).map_err(|error| bad(error.to_string()))?;
     let value = caracal_api::yaml::document(text).map_err(|error| bad(error.to_string()))?;
     let manager = query.get("fieldManager").to_owned();
     if manager.is_empty() {
-        let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-        return Err(ApiError::new(422, "Invalid", message));
+        let error = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(ApiError::bad_options("PatchOptions", &[error]));
     }
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version.is_empty() || kind.is_empty() {
+        let version = if version.contains('/') {
+            version.to_owned()
+        } else {
+            format!("/{version}")
+        };
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {version}, Kind={kind}"
+        )));
+    }
+    known_fields(resource, &value)?;
     let managed = value.pointer("/metadata/managedFields").and_then(Value::as_array);
     if managed.is_some_and(|list| !list.is_empty()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));

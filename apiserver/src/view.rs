@@ -1,11 +1,16 @@
 //! In which form a reader wants objects: whole, as rows of a table, or their metadata only.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::{Value, json};
 
 use crate::request::Query;
 use crate::resource::Resource;
+use crate::service::ResponseBody;
 use crate::status::ApiError;
 use crate::store::Object;
 use crate::table::{Printer, partial};
@@ -145,18 +150,24 @@ impl View {
         }
     }
 
-    /// A list of objects.
-    pub(crate) fn list<'a>(
+    /// A list of objects. Whole objects come in parts, so that no answer holds a second copy of all of them.
+    pub(crate) fn list(
         &self,
         resource: &Resource,
         head: &ListHead,
-        objects: impl Iterator<Item = &'a Object>,
-    ) -> Bytes {
-        let mut metadata = head.to_value();
-        // Lists of custom resources say that there is no more.
-        if resource.is_custom() && matches!(self, Self::Whole) && head.more.is_none() {
-            metadata["continue"] = "".into();
+        objects: Vec<Arc<Object>>,
+    ) -> ResponseBody {
+        match self {
+            Self::Whole => whole_list(resource, head, objects),
+            Self::Table(_) | Self::Metadata | Self::Events => {
+                let list = self.short_list(head, objects.iter().map(AsRef::as_ref));
+                Full::new(list).boxed_unsync()
+            }
         }
+    }
+
+    fn short_list<'a>(&self, head: &ListHead, objects: impl Iterator<Item = &'a Object>) -> Bytes {
+        let metadata = head.to_value();
         match self {
             Self::Table(printer) => {
                 let values: Vec<Value> = objects.map(Object::value).collect();
@@ -170,29 +181,61 @@ impl View {
             }
             Self::Events => {
                 let items: Vec<Value> = objects.map(|object| self.value(&object.value(), true)).collect();
-                let list = json!({"kind": "EventList", "apiVersion": resource.api_version(),
+                let list = json!({"kind": "EventList", "apiVersion": "events.k8s.io/v1",
                     "metadata": metadata, "items": items});
                 list.to_string().into()
             }
-            Self::Whole => {
-                let head = json!({"kind": format!("{}List", resource.kind),
-                    "apiVersion": resource.api_version(), "metadata": metadata});
-                let head = head.to_string();
-                let mut body = Vec::new();
-                // The head without its closing brace, then the objects as the store encoded them.
-                body.extend_from_slice(head.as_bytes().split_last().map_or(&[][..], |(_, head)| head));
-                body.extend_from_slice(b",\"items\":[");
-                for (index, object) in objects.enumerate() {
-                    if index > 0 {
-                        body.push(b',');
-                    }
-                    body.extend_from_slice(&object.json);
-                }
-                body.extend_from_slice(b"]}");
-                body.into()
-            }
+            Self::Whole => Bytes::new(),
         }
     }
+}
+
+/// Parts of a list have about this size.
+const PART: usize = 256 << 10;
+
+/// The list of whole objects, as the store encoded them.
+fn whole_list(resource: &Resource, head: &ListHead, objects: Vec<Arc<Object>>) -> ResponseBody {
+    let mut metadata = head.to_value();
+    // Lists of custom resources say that there is no more.
+    if resource.is_custom() && head.more.is_none() {
+        metadata["continue"] = "".into();
+    }
+    let head = json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(),
+        "metadata": metadata});
+    let head = head.to_string();
+    // The head without its closing brace, then the objects.
+    let mut begun = head
+        .as_bytes()
+        .split_last()
+        .map_or_else(Vec::new, |(_, head)| head.to_vec());
+    begun.extend_from_slice(b",\"items\":[");
+    let mut objects = objects.into_iter().enumerate();
+    let mut part = Some(begun);
+    let mut next = move || {
+        let mut text = part.take()?;
+        for (index, object) in objects.by_ref() {
+            if index > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(&object.json);
+            if text.len() >= PART {
+                part = Some(Vec::new());
+                return Some(Bytes::from(text));
+            }
+        }
+        text.extend_from_slice(b"]}\n");
+        Some(Bytes::from(text))
+    };
+    let first = next().unwrap_or_default();
+    let Some(second) = next() else {
+        return Full::new(first).boxed_unsync();
+    };
+    let rest = std::iter::from_fn(next);
+    let parts = [first, second]
+        .into_iter()
+        .chain(rest)
+        .map(|part| Ok(Frame::data(part)));
+    StreamBody::new(futures::stream::iter(parts)).boxed_unsync()
 }
 
 #[cfg(test)]

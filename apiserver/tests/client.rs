@@ -218,7 +218,7 @@ async fn custom_resources_are_defaulted_pruned_checked_and_admitted() {
 async fn a_status_is_written_apart_and_a_pod_stays_on_its_node() {
     let pods: Api<Pod> = Api::default_namespaced(client(&ApiServer::in_memory()));
     let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"},
-        "spec": {"nodeName": "n1", "containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}))
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}}))
     .unwrap();
     let made = pods.create(&PostParams::default(), &pod).await.unwrap();
     assert_eq!(made.status.unwrap().phase.as_deref(), Some("Pending"));

@@ -439,11 +439,7 @@ fn server_side_apply_knows_its_managers() {
     assert_eq!(version(), before);
     let other = "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: pool}, spec: {ipipMode: Always, cidr: 10.244.0.0/16}}";
     let as_other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
-    kubectl.refuses(
-        &as_other,
-        other,
-        "conflict with \"kubectl\" using projectcalico.org/v3: .spec.ipipMode",
-    );
+    kubectl.refuses(&as_other, other, "conflict with \"kubectl\": .spec.ipipMode");
     kubectl.run(
         &[
             "apply",

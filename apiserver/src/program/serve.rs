@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::patient::Patient;
 use caracal_apiserver::{ApiService, ResponseBody, User};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -22,6 +23,8 @@ const CONNECTIONS_MAX: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what it is sent.
+const PATIENCE: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests may go on after the program was asked to end.
 const GRACE: Duration = Duration::from_secs(1);
@@ -131,6 +134,7 @@ async fn accept(listener: tokio::net::TcpListener, door: Door, slots: Arc<Semaph
 
 async fn connection(stream: TcpStream, door: Door) {
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, PATIENCE);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, door.tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),

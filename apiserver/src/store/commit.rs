@@ -12,6 +12,8 @@ use super::object::{Attributes, Object, ObjectKey};
 use super::{Expect, NAMESPACES, State, Store, WriteError, watch_line};
 use crate::backend::{Backend, BackendError, Record};
 
+/// Objects larger than this are refused.
+const OBJECT_LIMIT: usize = 3 << 19;
 /// At most this many changes go into one commit.
 const BATCH: usize = 512;
 
@@ -39,7 +41,7 @@ pub(crate) struct Pending {
 }
 
 /// An object as it was stored before this start.
-pub(super) fn restored(key: ObjectKey, value: &Value, json: bytes::Bytes, paths: &[String]) -> Object {
+pub(super) fn restored(key: ObjectKey, value: &Value, json: bytes::Bytes, paths: &Arc<[String]>) -> Object {
     let revision = value.pointer("/metadata/resourceVersion").and_then(Value::as_str);
     Object {
         key,
@@ -58,6 +60,7 @@ pub(super) fn prepare(state: &mut State, mut write: Write) -> Result<Prepared, W
         .get(&write.collection)
         .and_then(|collection| collection.latest(&write.key));
     match (write.expect, newest) {
+        (Expect::Absent, Some(object)) if object.deleting => return Err(WriteError::ExistsTerminating),
         (Expect::Absent, Some(_)) => return Err(WriteError::Exists),
         (Expect::Revision(_), None) => return Err(WriteError::Stale),
         (Expect::Revision(wanted), Some(object)) if object.revision != wanted => {
@@ -79,6 +82,9 @@ pub(super) fn prepare(state: &mut State, mut write: Write) -> Result<Prepared, W
         (false, Expect::Revision(_)) => ChangeKind::Modified,
     };
     let json = serde_json::to_vec(&write.value).map_err(|error| WriteError::Storage(error.to_string()))?;
+    if json.len() > OBJECT_LIMIT && !write.delete {
+        return Err(WriteError::TooLarge);
+    }
     let line = watch_line(kind.name(), &json);
     // The object is a part of the line: one copy serves reads and watches.
     let start = line.len() - json.len() - 2;

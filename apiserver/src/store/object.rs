@@ -1,5 +1,7 @@
 //! Objects as the store holds them: encoded once, with the few things that lists and watches ask about.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -20,40 +22,36 @@ impl ObjectKey {
 }
 
 /// What selectors look at.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Attributes {
-    pub(crate) labels: Vec<(String, String)>,
-    pub(crate) fields: Vec<(String, String)>,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// The paths of the fields, which all objects of a kind share, and what this one has there.
+    paths: Arc<[String]>,
+    fields: Box<[Box<str>]>,
 }
 
 impl Attributes {
     /// Reads the labels, and the fields at `paths` (dotted).
-    pub(crate) fn of(value: &Value, paths: &[String]) -> Self {
+    pub(crate) fn of(value: &Value, paths: &Arc<[String]>) -> Self {
         let labels = value.pointer("/metadata/labels").and_then(Value::as_object);
-        let labels = labels
-            .into_iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
-            .collect();
-        let fields = paths
-            .iter()
-            .map(|path| (path.clone(), text_at(value, path)))
-            .collect();
-        Self { labels, fields }
+        let label = |(key, value): (&String, &Value)| {
+            (key.as_str().into(), value.as_str().unwrap_or_default().into())
+        };
+        Self {
+            labels: labels.into_iter().flatten().map(label).collect(),
+            paths: Arc::clone(paths),
+            fields: paths.iter().map(|path| text_at(value, path).into()).collect(),
+        }
     }
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.labels
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
+        let found = self.labels.iter().find(|(name, _)| &**name == key);
+        found.map(|(_, value)| &**value)
     }
 
     pub(crate) fn field(&self, path: &str) -> &str {
-        self.fields
-            .iter()
-            .find(|(name, _)| name == path)
-            .map_or("", |(_, value)| value.as_str())
+        let at = self.paths.iter().position(|known| known == path);
+        at.and_then(|at| self.fields.get(at)).map_or("", |value| value)
     }
 }
 

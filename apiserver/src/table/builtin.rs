@@ -304,7 +304,7 @@ fn deployment(object: &Value) -> Vec<Value> {
         .and_then(Value::as_i64)
         .unwrap_or(1);
     let ready = format!("{}/{wanted}", number(object, "/status/readyReplicas"));
-    let count = |key: &str| -> Value { number(object, key).to_string().into() };
+    let count = |key: &str| -> Value { number(object, key).into() };
     let mut cells = vec![
         name(object),
         ready.into(),
@@ -356,6 +356,17 @@ fn lease(object: &Value) -> Vec<Value> {
     ]
 }
 
+/// How often it happened.
+fn event_count(object: &Value) -> i64 {
+    let at = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_i64)
+            .filter(|count| *count > 0)
+    };
+    at("/series/count").or_else(|| at("/count")).unwrap_or(1)
+}
+
 fn event(object: &Value) -> Vec<Value> {
     let at = |keys: &[&str]| {
         let found = keys
@@ -365,21 +376,22 @@ fn event(object: &Value) -> Vec<Value> {
     };
     let kind = text_or(object, "/involvedObject/kind", "").to_lowercase();
     let about = format!("{kind}/{}", text_or(object, "/involvedObject/name", ""));
-    let component = text_or(
-        object,
-        "/source/component",
-        &text_or(object, "/reportingComponent", ""),
-    );
+    let either = |first: &str, second: &str| text_or(object, first, &text_or(object, second, ""));
+    let component = either("/source/component", "/reportingComponent");
+    let source = match either("/source/host", "/reportingInstance") {
+        none if none.is_empty() => component,
+        host => format!("{component}, {host}"),
+    };
     vec![
         at(&["lastTimestamp", "eventTime", "firstTimestamp"]).into(),
         text_or(object, "/type", "").into(),
         text_or(object, "/reason", "").into(),
         about.into(),
         text_or(object, "/involvedObject/fieldPath", "").into(),
-        component.into(),
+        source.into(),
         text_or(object, "/message", "").trim().into(),
         at(&["firstTimestamp", "eventTime"]).into(),
-        text_or(object, "/count", "1").into(),
+        event_count(object).into(),
         name(object),
     ]
 }

@@ -76,7 +76,7 @@ pub(super) fn changed(
     Ok((new, must_be))
 }
 
-fn same_name(value: &Value, name: &str, may_be_absent: bool) -> Result<(), ApiError> {
+pub(super) fn same_name(value: &Value, name: &str, may_be_absent: bool) -> Result<(), ApiError> {
     let found = metadata(value, "name");
     let found = found.as_str().unwrap_or_default();
     if found == name || found.is_empty() && may_be_absent {

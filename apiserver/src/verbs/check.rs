@@ -9,9 +9,6 @@ use crate::resource::Resource;
 use crate::status::{ApiError, FieldError};
 use crate::{admission, builtin, schema};
 
-/// Objects larger than this are refused.
-const OBJECT_LIMIT: usize = 3 << 19;
-
 /// Removes what the kind does not have; with strict validation that is refused, and wrong types always are.
 pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Query) -> Result<(), ApiError> {
     let (kind, version) = (&resource.kind, &resource.version);
@@ -27,15 +24,20 @@ pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Que
     let mut unknown = schema::prune(value, schema, "", true);
     if let (Some(schema), Some(metadata)) = (builtin::schema(builtin::OBJECT_META), value.get_mut("metadata"))
     {
-        if let Some((path, wanted)) = schema::mistyped(metadata, schema, "metadata") {
-            return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
+        let path = if resource.is_custom() {
+            "ObjectMeta"
+        } else {
+            "ObjectMeta.metadata"
+        };
+        if let Some(why) = schema::mistyped(metadata, schema, "ObjectMeta", path) {
+            return refused(why);
         }
         unknown.extend(schema::prune(metadata, schema, "metadata", false));
     }
     if !resource.is_custom()
-        && let Some((path, wanted)) = schema::mistyped(value, schema, "")
+        && let Some(why) = schema::mistyped(value, schema, kind, kind)
     {
-        return refused(format!("json: cannot read {path}: it must be of type {wanted}"));
+        return refused(why);
     }
     let twice = query
         .twice
@@ -116,10 +118,5 @@ pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>)
             &errors,
         ));
     }
-    let size = value.to_string().len();
-    if size > OBJECT_LIMIT {
-        Err(ApiError::object_too_large())
-    } else {
-        Ok(())
-    }
+    Ok(())
 }

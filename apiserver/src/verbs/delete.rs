@@ -28,12 +28,8 @@ fn check_preconditions(
             .and_then(Value::as_str)
     };
     let conflict = |why: String| {
-        // Kubernetes names the kind of custom resources here, where it names the resource elsewhere.
-        let kind = if resource.is_custom() {
-            &resource.kind
-        } else {
-            &resource.plural
-        };
+        // Kubernetes names the kind here, where it names the resource elsewhere.
+        let kind = &resource.kind;
         Err(ApiError::conflict(&resource.group, kind, &object.key.name, &why))
     };
     let uid = metadata(value, "uid");
@@ -52,8 +48,15 @@ fn check_preconditions(
     Ok(())
 }
 
-/// What Calico's admission policies keep.
+/// Namespaces that every cluster has.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// What Kubernetes keeps, and what Calico's admission policies keep.
 fn refuse_kept(resource: &Resource, key: &ObjectKey) -> Result<(), ApiError> {
+    if &*resource.storage == NAMESPACES && IMMORTAL.contains(&key.name.as_str()) {
+        let why = "this namespace may not be deleted";
+        return Err(ApiError::forbidden("", NAMESPACES, &key.name, why));
+    }
     if resource.group != caracal_api::v3::GROUP {
         return Ok(());
     }
@@ -90,7 +93,10 @@ impl ApiServer {
         let value = self
             .delete_one(resource, &ObjectKey::new(namespace, name), &options, query)
             .await?;
-        if metadata(&value, "deletionTimestamp").is_null() {
+        // Of some kinds the last state is told, of others that they are gone.
+        let told =
+            !resource.is_custom() && matches!(&*resource.storage, "services" | "serviceaccounts" | "pods");
+        if metadata(&value, "deletionTimestamp").is_null() && !told {
             let uid = metadata(&value, "uid");
             let uid = uid.as_str().unwrap_or_default();
             return Ok(answer(
@@ -167,9 +173,10 @@ impl ApiServer {
             .is_some_and(|grace| grace > 0);
         if !current.deleting || graceful {
             set_metadata(&mut value, "deletionTimestamp", now().into());
-            set_metadata(&mut value, "deletionGracePeriodSeconds", 0.into());
             if &*resource.storage == NAMESPACES {
                 value["status"]["phase"] = "Terminating".into();
+            } else {
+                set_metadata(&mut value, "deletionGracePeriodSeconds", 0.into());
             }
             let expect = Expect::Revision(current.revision);
             value = self

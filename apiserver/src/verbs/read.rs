@@ -22,8 +22,12 @@ pub(crate) fn check_fields(resource: &Resource, selector: &Selector) -> Result<(
         .find(|name| !resource.paths.iter().any(|path| path == name))
     {
         None => Ok(()),
+        // Kinds with fields of their own say it in their own way.
+        Some(name) if resource.is_custom() || resource.paths.len() > 2 => Err(ApiError::bad_request(
+            format!("field label not supported: {name}"),
+        )),
         Some(name) => Err(ApiError::bad_request(format!(
-            "field label not supported: {name}"
+            "\"{name}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         ))),
     }
 }
@@ -113,7 +117,7 @@ impl ApiServer {
             revision: chosen.revision,
             more,
         };
-        let page = chosen.objects.iter().skip(start).take(limit).map(AsRef::as_ref);
-        Ok(encoded(200, view.list(resource, &head, page)))
+        let page = chosen.objects.iter().skip(start).take(limit).cloned().collect();
+        Ok(crate::service::of_json(200, view.list(resource, &head, page)))
     }
 }

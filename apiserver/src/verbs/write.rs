@@ -47,6 +47,7 @@ pub(super) fn refused(resource: &Resource, key: &ObjectKey, error: WriteError) -
     match error {
         WriteError::Stale => ApiError::modified(group, plural, name),
         WriteError::Exists => ApiError::already_exists(group, plural, name),
+        WriteError::ExistsTerminating => ApiError::deleting_already_exists(group, plural, name),
         WriteError::NoNamespace => ApiError::not_found("", NAMESPACES, &key.namespace),
         WriteError::NamespaceTerminating => {
             let namespace = &key.namespace;
@@ -57,6 +58,7 @@ pub(super) fn refused(resource: &Resource, key: &ObjectKey, error: WriteError) -
                 "message": format!("namespace {namespace} is being terminated")});
             ApiError::forbidden(group, plural, name, &why).causes(vec![cause])
         }
+        WriteError::TooLarge => ApiError::object_too_large(),
         WriteError::Full(why) => ApiError::new(
             507,
             "InsufficientStorage",
@@ -145,18 +147,15 @@ impl ApiServer {
         query: &Query,
     ) -> Result<(bool, Value), ApiError> {
         let key = ObjectKey::new(namespace, name);
+        if let Change::Apply(applied) = &change {
+            super::change::same_name(&applied.value, name, true)?;
+        }
         let absent = || self.store().latest(&resource.storage, &key).is_none();
         if let Change::Apply(applied) = &change
             && !status
             && absent()
         {
             let mut value = apply::apply(resource, false, &Value::Null, applied, &now())?;
-            let found = metadata(&value, "name");
-            if found.as_str().is_some_and(|found| found != name) {
-                let message =
-                    format!("the name of the object ({found}) does not match the name on the URL ({name})");
-                return Err(ApiError::bad_request(message));
-            }
             set_metadata(&mut value, "name", name.into());
             match self.create_managed(resource, namespace, value, query, true).await {
                 // Someone else was faster: then it is applied to that.
@@ -216,6 +215,9 @@ impl ApiServer {
         admit(resource, &mut value, None)?;
         if &*resource.storage == DEFINITIONS {
             define::establish(&mut value)?;
+        }
+        if &*resource.storage == "services" {
+            self.give_address(&mut value)?;
         }
         if !applied {
             apply::track_new(resource, &mut value, query.get("fieldManager"), &now());
@@ -359,9 +361,11 @@ impl ApiServer {
         let pod = self
             .store()
             .latest(&resource.storage, &ObjectKey::new(namespace, name));
-        let bound = pod.is_some_and(|pod| !pod.attributes.field("spec.nodeName").is_empty());
-        if bound {
-            let why = format!("pod {name} is already assigned to a node");
+        let bound = pod
+            .map(|pod| pod.attributes.field("spec.nodeName").to_owned())
+            .unwrap_or_default();
+        if !bound.is_empty() {
+            let why = format!("pod {name} is already assigned to node \"{bound}\"");
             return Err(ApiError::conflict("", "pods/binding", name, &why));
         }
         let change = Change::Merge(json!({"spec": {"nodeName": node}}));
