@@ -110,6 +110,45 @@ pub enum Command {
     /// What concerns this node
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Show the version
-    Version,
+    /// BGP sessions and routes of nodes
+    #[command(subcommand)]
+    Bgp(BgpCommand),
+    /// Lock and unlock the datastore
+    #[command(subcommand)]
+    Datastore(DatastoreCommand),
+    /// Show the versions of this program and of the cluster
+    Version(Version),
+    /// Print the completion script of a shell
+    Completion(Completion),
+    /// Print the man page, or write the pages of all commands into a directory
+    Man(Man),
+    /// Print the reference of all commands as Markdown
+    #[command(hide = true)]
+    Reference,
+}
+
+/// Flags of `completion`.
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Flags of `man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Directory for one page a command
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Flags of `version`.
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Show the version of this program only
+    #[arg(long)]
+    pub client: bool,
+    /// Ask again after this time, for ever, and print what changed (`10s`, `1m`)
+    #[arg(long, value_name = "DURATION")]
+    pub poll: Option<String>,
 }

@@ -6,9 +6,9 @@ mod schema;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use caracal_api::admission::{self, Operation};
 use caracal_api::crd;
 use caracal_api::kinds::{Kind, Storage};
-use caracal_api::meta;
 use caracal_api::validate::{self, FieldError};
 use caracal_api::virtual_::{node, profile, workload_endpoint};
 use serde::Serialize;
@@ -33,25 +33,16 @@ pub(crate) fn schema_of(kind: &str) -> Option<&'static Value> {
     SCHEMAS.get(kind)
 }
 
-/// Fills in what a server would: the defaults of the schema, and the label with a policy's tier.
-pub(crate) fn fill_in(kind: &Kind, object: &mut Value) {
-    let Some(schema) = schema_of(kind.kind) else {
-        return;
+/// Fills in what a server would: by its admission policies, and the defaults of the schema.
+pub(crate) fn fill_in(kind: &Kind, object: &mut Value, is_new: bool) {
+    let operation = if is_new {
+        Operation::Create
+    } else {
+        Operation::Update
     };
-    schema::fill_in(object, schema);
-    let Some(tier) = object
-        .pointer("/spec/tier")
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-    else {
-        return;
-    };
-    if let Some(Value::Object(metadata)) = object.get_mut("metadata")
-        && let Value::Object(labels) = metadata
-            .entry("labels")
-            .or_insert_with(|| Value::Object(serde_json::Map::new()))
-    {
-        labels.insert(meta::LABEL_TIER.to_owned(), tier.into());
+    admission::mutate(operation, object);
+    if let Some(schema) = schema_of(kind.kind) {
+        schema::fill_in(object, schema);
     }
 }
 

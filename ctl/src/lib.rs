@@ -4,23 +4,32 @@
 //! stderr. It speaks to the Kubernetes API, and for `node status` to the BGP speaker of its node.
 
 pub mod args;
+mod bgp;
+mod bundle;
 mod columns;
 mod connect;
+mod datastore;
 mod diff;
 mod error;
+mod form;
 mod go_template;
 mod input;
 mod ipam;
 mod json_path;
 mod judge;
-mod node_status;
+mod node;
+mod program;
+mod reference;
 mod resource;
+mod speaker;
 mod store;
 mod table;
 mod terminal;
+mod version;
 
 pub use connect::Access;
 pub use error::Failure;
+pub use program::main;
 pub use terminal::Terminal;
 
 /// Carries out a command.
@@ -28,7 +37,7 @@ pub use terminal::Terminal;
 /// # Errors
 /// What the command was refused or failed with; its text is for the user.
 pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Access) -> Result<(), Failure> {
-    use args::{Command, IpamCommand, NodeCommand};
+    use args::{BgpCommand, Command, DatastoreCommand, IpamCommand, NodeCommand};
     let global = arguments.global;
     let store = async || access.store(&global).await;
     match arguments.command {
@@ -41,13 +50,37 @@ pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Acces
         Command::Label(label) => resource::label::run(terminal, &store().await?, &label).await,
         Command::Validate(validate) => resource::validate::run(terminal, &validate),
         Command::Convert(convert) => resource::convert::run(terminal, &convert),
-        Command::Node(NodeCommand::Status(status)) => node_status::run(terminal, &status),
-        Command::Ipam(IpamCommand::Show(show)) => {
-            ipam::show(terminal, &access.client(&global).await?, &show).await
+        Command::Node(NodeCommand::Status(status)) => node::status::run(terminal, &status),
+        Command::Node(NodeCommand::Checksystem(check)) => node::checksystem::run(terminal, &check),
+        Command::Node(NodeCommand::Diags(diags)) => node::diags::run(terminal, &diags),
+        Command::Bgp(BgpCommand::Peers(peers)) => bgp::peers(terminal, access, &global, &peers).await,
+        Command::Bgp(BgpCommand::Routes(routes)) => bgp::routes(terminal, access, &global, &routes).await,
+        Command::Bgp(BgpCommand::Neighbor(neighbor)) => bgp::neighbor(terminal, &neighbor),
+        Command::Ipam(command) => {
+            let client = access.client(&global).await?;
+            match command {
+                IpamCommand::Show(show) => ipam::show::run(terminal, &client, &show).await,
+                IpamCommand::Check(check) => Box::pin(ipam::check::run(terminal, &client, &check)).await,
+                IpamCommand::Release(release) => ipam::release::run(terminal, &client, &release).await,
+                IpamCommand::Split(split) => ipam::split::run(terminal, &client, &split).await,
+                IpamCommand::Configure(configure) => {
+                    ipam::configure::run(terminal, &client, &configure).await
+                }
+                IpamCommand::Migrate(migrate) => ipam::migrate::run(terminal, &client, &migrate).await,
+            }
         }
-        Command::Version => {
-            terminal.line(&format!("Client Version:    {}", env!("CARGO_PKG_VERSION")));
+        Command::Datastore(DatastoreCommand::Migrate(command)) => {
+            datastore::run(terminal, &access.client(&global).await?, &command).await
+        }
+        Command::Completion(completion) => {
+            reference::completion(terminal, &completion);
             Ok(())
         }
+        Command::Man(man) => reference::man(terminal, &man),
+        Command::Reference => {
+            terminal.text(&reference::markdown());
+            Ok(())
+        }
+        Command::Version(version) => version::run(terminal, access, &global, &version).await,
     }
 }

@@ -21,7 +21,8 @@ mod report;
 mod snapshot;
 mod users;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use claimant::{Claimant, LeakReason};
@@ -51,6 +52,16 @@ pub fn check(snapshot: &Snapshot) -> Report {
     handles::check(&index, found);
     found.sort_by(|a, b| (a.severity, a.code, &a.subject).cmp(&(b.severity, b.code, &b.subject)));
     report
+}
+
+/// Who uses which address.
+#[must_use]
+pub fn users_of(snapshot: &Snapshot) -> BTreeMap<IpAddr, Vec<User>> {
+    let users = users::users(&snapshot.nodes, &snapshot.pods, &snapshot.services);
+    users
+        .into_iter()
+        .map(|(address, users)| (address, users.into_iter().map(|one| one.user).collect()))
+        .collect()
 }
 
 impl Ipam {

@@ -178,9 +178,9 @@ pub struct RouteStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
     /// Standard and large communities.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub communities: Vec<Community>,
     /// Extended communities and attributes that are only passed on, as text.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other: Vec<String>,
 }

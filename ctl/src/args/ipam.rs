@@ -20,6 +20,16 @@ pub enum ReportForm {
 pub enum IpamCommand {
     /// Show how full pools and blocks are, or who has an address
     Show(IpamShow),
+    /// Find addresses that leaked, are given twice or contradict pods and nodes
+    Check(IpamCheck),
+    /// Release one address, or the leaked ones of reports
+    Release(IpamRelease),
+    /// Split a pool into smaller ones
+    Split(IpamSplit),
+    /// Change the settings of address management
+    Configure(IpamConfigure),
+    /// Take over addresses of another address manager
+    Migrate(IpamMigrate),
 }
 
 /// Flags of `ipam show`.
@@ -57,12 +67,9 @@ pub struct IpamCheck {
     /// Print the findings as text, json or yaml
     #[arg(long, default_value = "text", value_name = "FORM")]
     pub format: ReportForm,
-    /// Release what leaked and remove handles and affinities without use
+    /// Mend what can be mended; each object is looked at again first and written only as it was found
     #[arg(long)]
     pub fix: bool,
-    /// Repair although the datastore is not locked
-    #[arg(long, requires = "fix")]
-    pub force: bool,
 }
 
 /// Flags of `ipam release`.

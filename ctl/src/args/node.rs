@@ -9,6 +9,10 @@ use clap::{Args, Subcommand, ValueEnum};
 pub enum NodeCommand {
     /// Show the BGP sessions of this node
     Status(NodeStatus),
+    /// Check that the kernel has what is needed
+    Checksystem(NodeChecksystem),
+    /// Collect what helps to find a fault of this node
+    Diags(NodeDiags),
 }
 
 /// Flags of `node status`.
@@ -149,10 +153,6 @@ pub enum DatastoreCommand {
 /// Steps of moving a datastore.
 #[derive(Debug, Subcommand)]
 pub enum MigrateCommand {
-    /// Print everything of the locked datastore
-    Export,
-    /// Fill an empty datastore with what was exported
-    Import(Import),
     /// Stop everything that would change the datastore or follow it
     Lock,
     /// End the lock

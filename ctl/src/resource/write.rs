@@ -160,7 +160,7 @@ async fn one(
     let after = match how {
         DryRun::Client => {
             let mut after = locally(resource, namespace.as_deref(), before.as_ref(), way)?;
-            judge::fill_in(kind, &mut after);
+            judge::fill_in(kind, &mut after, before.is_none());
             after
         }
         DryRun::None | DryRun::Server => written(store, resource, namespace.as_deref(), way).await?,

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod form;
+mod ipam;
 mod node;
 mod refusal;
 mod verbs;

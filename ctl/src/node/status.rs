@@ -1,82 +1,24 @@
 //! `node status`: the BGP sessions of this node, asked of the speaker's control socket.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::Duration;
-
-use caracal_api::yaml;
 use caracal_bgpd_core::snapshot::{PeerStatus, SessionState, SpeakerStatus};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use serde_json::Value;
+use serde_json::json;
 
 use crate::args::NodeStatus;
 use crate::error::Failure;
-use crate::table;
-use crate::terminal::{Terminal, sorted};
+use crate::terminal::Terminal;
+use crate::{form, speaker, table};
 
-/// The speaker answers at once or is stuck.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest answer that is read, in bytes.
-const ANSWER_LEN_MAX: u64 = 64 * 1024 * 1024;
 /// Sessions younger than this show the time they came up, older ones the day.
 const DAY_SECONDS: u64 = 24 * 3600;
 
 /// Carries out `node status`.
 pub(crate) fn run(terminal: &Terminal, arguments: &NodeStatus) -> Result<(), Failure> {
-    let answer = ask(&arguments.control, r#"{"request":"status"}"#)?;
-    match arguments.output.as_str() {
-        "json" => {
-            terminal.line(
-                &serde_json::to_string_pretty(&answer).map_err(|error| Failure::new(error.to_string()))?,
-            );
-            return Ok(());
-        }
-        "yaml" => {
-            terminal
-                .text(&yaml::to_string(&sorted(answer)).map_err(|error| Failure::new(error.to_string()))?);
-            return Ok(());
-        }
-        "text" => {}
-        other => {
-            return Err(Failure::new(format!(
-                "unrecognized output format '{other}'; use text, json or yaml"
-            )));
-        }
-    }
-    let status: SpeakerStatus = serde_json::from_value(answer).map_err(|error| {
-        Failure::new(format!(
-            "the BGP speaker's answer cannot be read: {error}; is it of this version?"
-        ))
-    })?;
-    terminal.text(&text(&status, Timestamp::now()));
-    Ok(())
-}
-
-fn ask(control: &Path, request: &str) -> Result<Value, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(format!(
-            "Calico process is not running.\ncannot ask the BGP speaker at {}: {error}; run this on a node, as root, \
-             or name its socket with --control",
-            control.display()
-        ))
-    };
-    let mut stream = UnixStream::connect(control).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(failed)?;
-    stream
-        .write_all(format!("{request}\n").as_bytes())
-        .map_err(failed)?;
-    let mut line = String::new();
-    BufReader::new(stream.take(ANSWER_LEN_MAX))
-        .read_line(&mut line)
-        .map_err(failed)?;
-    let answer: Value = serde_json::from_str(&line)
-        .map_err(|error| Failure::new(format!("the BGP speaker's answer cannot be read: {error}")))?;
-    match answer.get("error").and_then(Value::as_str) {
-        Some(error) => Err(Failure::new(error.to_owned())),
-        None => Ok(answer),
-    }
+    let answer = speaker::ask(&arguments.control, &json!({"request": "status"}))?;
+    form::print(terminal, &arguments.output, answer.clone(), || {
+        let status: SpeakerStatus = speaker::read(answer)?;
+        Ok(text(&status, Timestamp::now()))
+    })
 }
 
 fn text(status: &SpeakerStatus, now: Timestamp) -> String {
@@ -166,16 +108,6 @@ mod tests {
              | 10.0.0.2     | node-to-node mesh | up    | 10:21:33 | Established |\n\
              +--------------+-------------------+-------+----------+-------------+\n\n\
              IPv6 BGP status\nNo IPv6 peers found.\n"
-        );
-    }
-
-    #[test]
-    fn an_absent_speaker_is_said_with_its_socket() {
-        let dir = tempfile::tempdir().unwrap();
-        let message = ask(&dir.path().join("none.sock"), "{}").unwrap_err().to_string();
-        assert!(
-            message.contains("none.sock") && message.contains("--control"),
-            "{message}"
         );
     }
 }
