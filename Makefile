@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds test-unit test-netns test-kill clean
+.PHONY: check fmt crds docs-cli bench-ctl test-unit test-netns test-kill clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -33,6 +33,13 @@ fmt: ## format
 
 crds: ## write charts/caracal-crds from the resource types
 	$(CARGO) run --locked -q -p xtask -- crds
+
+docs-cli: ## write docs/cli.md from caracalctl's own definitions
+	$(CARGO) run --locked -q -p caracal-ctl --bin caracalctl -- reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+bench-ctl: ## caracalctl beside kubectl: get and apply of 1,000 policies (docs/performance.md)
+	$(CARGO) build --locked --release -p caracal-apiserver -p caracal-ctl
+	@scripts/bench-ctl.sh
 
 test-unit: ## what needs neither root nor network
 	@scripts/test.sh unit

@@ -113,7 +113,10 @@ pub enum Command {
     /// BGP sessions and routes of nodes
     #[command(subcommand)]
     Bgp(BgpCommand),
-    /// Lock and unlock the datastore
+    /// What concerns the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Lock, unlock, export and import the datastore
     #[command(subcommand)]
     Datastore(DatastoreCommand),
     /// Show the versions of this program and of the cluster

@@ -1,5 +1,9 @@
 //! `datastore migrate`: the lock under which nothing assigns addresses or changes the dataplane, and moving objects.
 
+mod archive;
+mod export;
+mod import;
+
 use caracal_api::v3::ClusterInformation;
 use caracal_datastore::{Client, init};
 
@@ -17,6 +21,8 @@ pub(crate) async fn run(
     command: &MigrateCommand,
 ) -> Result<(), Failure> {
     match command {
+        MigrateCommand::Export => export::run(terminal, client).await?,
+        MigrateCommand::Import(import) => import::run(terminal, client, import).await?,
         MigrateCommand::Lock => {
             init::ensure_defaults(client).await?;
             set_ready(client, false).await?;

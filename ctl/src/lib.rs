@@ -6,6 +6,7 @@
 pub mod args;
 mod bgp;
 mod bundle;
+mod cluster_diags;
 mod columns;
 mod connect;
 mod datastore;
@@ -37,7 +38,7 @@ pub use terminal::Terminal;
 /// # Errors
 /// What the command was refused or failed with; its text is for the user.
 pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Access) -> Result<(), Failure> {
-    use args::{BgpCommand, Command, DatastoreCommand, IpamCommand, NodeCommand};
+    use args::{BgpCommand, ClusterCommand, Command, DatastoreCommand, IpamCommand, NodeCommand};
     let global = arguments.global;
     let store = async || access.store(&global).await;
     match arguments.command {
@@ -68,6 +69,9 @@ pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Acces
                 }
                 IpamCommand::Migrate(migrate) => ipam::migrate::run(terminal, &client, &migrate).await,
             }
+        }
+        Command::Cluster(ClusterCommand::Diags(diags)) => {
+            cluster_diags::run(terminal, &access.client(&global).await?, &global, &diags).await
         }
         Command::Datastore(DatastoreCommand::Migrate(command)) => {
             datastore::run(terminal, &access.client(&global).await?, &command).await

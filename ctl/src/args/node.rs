@@ -153,6 +153,10 @@ pub enum DatastoreCommand {
 /// Steps of moving a datastore.
 #[derive(Debug, Subcommand)]
 pub enum MigrateCommand {
+    /// Print everything of the locked datastore
+    Export,
+    /// Fill an empty datastore with what was exported
+    Import(Import),
     /// Stop everything that would change the datastore or follow it
     Lock,
     /// End the lock

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 mod cluster;
+mod datastore;
 mod form;
 mod ipam;
 mod node;
+mod reference;
 mod refusal;
 mod verbs;
