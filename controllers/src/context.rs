@@ -1,5 +1,6 @@
 //! What a controller is given when it runs, and the shape of all of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use caracal_datastore::{Client, Object};
@@ -28,6 +29,9 @@ pub struct Context<'a> {
     pub fence: &'a Fence,
     /// Metrics.
     pub metrics: &'a Metrics,
+    /// Set when a write was refused because its object had changed: the controller runs again soon, even if no
+    /// change comes to its watches.
+    pub conflicts: &'a AtomicBool,
     /// The time by the process's own clock.
     pub now: Instant,
     /// The time of day.
@@ -67,7 +71,7 @@ impl Context<'_> {
         fields: Value,
     ) -> Result<bool, Error> {
         let patch = versioned(version, fields);
-        settled(
+        self.settled(
             self.fence
                 .write(self.client.patch_merge::<K>(None, name, &patch))
                 .await,
@@ -85,11 +89,27 @@ impl Context<'_> {
         status: Value,
     ) -> Result<bool, Error> {
         let patch = versioned(version, json!({"status": status}));
-        settled(
+        self.settled(
             self.fence
                 .write(self.client.patch_status::<K>(None, name, &patch))
                 .await,
         )
+    }
+
+    /// Takes "it changed meanwhile" and "it is gone" as an answer: false.
+    ///
+    /// # Errors
+    /// Any other error.
+    pub fn settled<T>(&self, result: Result<T, Error>) -> Result<bool, Error> {
+        match result {
+            Ok(_) => Ok(true),
+            Err(Error::Datastore(error)) if error.is_conflict() => {
+                self.conflicts.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(Error::Datastore(error)) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -99,16 +119,4 @@ fn versioned(version: Option<&str>, mut fields: Value) -> Value {
         fields["metadata"]["resourceVersion"] = version.into();
     }
     fields
-}
-
-/// Takes "it changed meanwhile" and "it is gone" as an answer: false.
-///
-/// # Errors
-/// Any other error.
-pub fn settled<T>(result: Result<T, Error>) -> Result<bool, Error> {
-    match result {
-        Ok(_) => Ok(true),
-        Err(Error::Datastore(error)) if error.is_conflict() || error.is_not_found() => Ok(false),
-        Err(error) => Err(error),
-    }
 }

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::cluster::{Cluster, Kind, address_of};
-use crate::context::{Again, Context, Controller, settled};
+use crate::context::{Again, Context, Controller};
 use crate::lease::Error;
 use crate::settings::HostEndpointSettings;
 
@@ -342,14 +342,16 @@ async fn apply(context: &Context<'_>, action: Action) -> Result<(), Error> {
             Err(Error::Datastore(error)) if error.is_already_exists() => Ok(()),
             outcome => outcome.map(drop),
         },
-        Action::Update(object) => settled(context.fence.write(client.update(&*object)).await).map(drop),
+        Action::Update(object) => context
+            .settled(context.fence.write(client.update(&*object)).await)
+            .map(drop),
         Action::Delete { name, version, uid } => {
             let preconditions = Preconditions {
                 uid,
                 resource_version: version,
             };
             let delete = client.delete::<HostEndpoint>(None, &name, preconditions);
-            settled(context.fence.write(delete).await).map(drop)
+            context.settled(context.fence.write(delete).await).map(drop)
         }
     }
 }

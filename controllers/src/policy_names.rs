@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::cluster::Kind;
-use crate::context::{Again, Context, Controller, settled};
+use crate::context::{Again, Context, Controller};
 use crate::lease::Error;
 
 /// The annotation in which old storage keeps the metadata as users gave it.
@@ -103,8 +103,13 @@ impl Controller for PolicyNames {
         "migration"
     }
 
-    fn wakes(&self, _: Kind) -> bool {
-        false
+    fn wakes(&self, kind: Kind) -> bool {
+        kind == Kind::Policy
+    }
+
+    fn pause(&self) -> Duration {
+        // A look lists every policy, and old names are rare.
+        Duration::from_secs(30)
     }
 
     fn run<'a>(&'a mut self, context: &'a Context<'a>) -> BoxFuture<'a, Result<Again, Error>> {
@@ -187,7 +192,7 @@ async fn rename<K: Object>(context: &Context<'_>, old: &K, new: &K) -> Result<()
         resource_version: from.resource_version.clone(),
     };
     let delete = context.client.delete::<K>(namespace, from_name, preconditions);
-    if settled(context.fence.write(delete).await)? {
+    if context.settled(context.fence.write(delete).await)? {
         tracing::info!(
             kind,
             namespace = namespace.unwrap_or_default(),

@@ -7,6 +7,7 @@ mod servers;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use caracal_api::v3::LogLevel;
@@ -45,6 +46,8 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(120);
 const BATCH: usize = 1024;
 /// How long changes are collected before controllers run.
 const COLLECT: Duration = Duration::from_millis(50);
+/// How soon a controller runs again that found an object changed.
+const AFTER_CONFLICT: Duration = Duration::from_secs(1);
 /// Shortest and longest wait after a failure.
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -313,6 +316,7 @@ impl Runner {
                 continue;
             }
             slot.due = None;
+            let conflicts = AtomicBool::new(false);
             let context = Context {
                 client: &self.client,
                 ipam: &self.ipam,
@@ -320,10 +324,16 @@ impl Runner {
                 effective: &self.effective,
                 fence: &self.fence,
                 metrics: &self.metrics,
+                conflicts: &conflicts,
                 now,
                 wall: Timestamp::now(),
             };
-            let outcome = slot.controller.run(&context).await;
+            let mut outcome = slot.controller.run(&context).await;
+            if let Ok(again) = &mut outcome
+                && conflicts.load(Ordering::Relaxed)
+            {
+                *again = Some(again.map_or(AFTER_CONFLICT, |again| again.min(AFTER_CONFLICT)));
+            }
             slot.settle(outcome, &self.metrics);
         }
     }

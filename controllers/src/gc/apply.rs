@@ -17,7 +17,7 @@ use super::plan::{Ask, Memory, Plan, Reclaim};
 use super::usage::pool_of;
 use super::verdict::{Verdict, of_pod};
 use crate::cluster::PodView;
-use crate::context::{Context, settled};
+use crate::context::Context;
 use crate::lease::Error;
 
 /// Most handles freed in one go, as Calico's.
@@ -82,7 +82,7 @@ async fn put(context: &Context<'_>, memory: &mut Memory, ask: &Ask) -> Result<()
     }
     let patch = json!({"metadata": {"annotations": annotations}});
     let write = context.client.patch_status::<Node>(None, &ask.node, &patch);
-    if settled(context.fence.write(write).await)? {
+    if context.settled(context.fence.write(write).await)? {
         memory.was_asked(ask, &id, context.now);
         tracing::debug!(
             node = ask.node,
@@ -186,8 +186,10 @@ async fn collect(context: &Context<'_>, cidr: &IpNet) -> Result<(), Error> {
     let object = IPAMBlock { spec, ..stored };
     let written = match context.fence.write(context.client.update(&object)).await {
         Ok(written) => written,
-        Err(Error::Datastore(error)) if error.is_conflict() || error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error),
+        outcome => {
+            context.settled(outcome)?;
+            return Ok(());
+        }
     };
     if goes {
         // Marked as deleted it is gone for everybody; the object itself follows.
@@ -196,7 +198,7 @@ async fn collect(context: &Context<'_>, cidr: &IpNet) -> Result<(), Error> {
             resource_version: written.metadata.resource_version,
         };
         let delete = context.client.delete::<IPAMBlock>(None, &name, preconditions);
-        settled(context.fence.write(delete).await)?;
+        context.settled(context.fence.write(delete).await)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use caracal_controllers::lease::{Candidate, Times};
 use caracal_controllers::run::{Addresses, Options, run};
 use caracal_datastore::{Client, ListOptions, Object};
 use caracal_ipam::Ipam;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -56,6 +56,13 @@ impl Cluster {
         let client = Client::from_service(server.service(), "default");
         let ipam = Ipam::new(client.clone());
         Self { client, ipam }
+    }
+
+    /// Deletes a pod as the pod garbage collector does for nodes that are gone: nobody is left to end it gracefully.
+    pub(crate) async fn force_delete_pod(&self, name: &str) {
+        let pods: kube::Api<Pod> = kube::Api::namespaced(self.client.kube().clone(), "default");
+        let now = kube::api::DeleteParams::default().grace_period(0);
+        pods.delete(name, &now).await.unwrap();
     }
 
     pub(crate) fn start(&self, identity: &str) -> Process {

@@ -15,8 +15,11 @@ use serde_json::json;
 use crate::cluster::{Cluster, stays, until};
 
 /// A cluster whose grace period fits into a test.
-async fn cluster(nodes: &[&str]) -> Cluster {
-    let cluster = Cluster::new();
+pub(crate) async fn cluster(nodes: &[&str]) -> Cluster {
+    over(Cluster::new(), nodes).await
+}
+
+pub(crate) async fn over(cluster: Cluster, nodes: &[&str]) -> Cluster {
     cluster
         .make::<KubeControllersConfiguration>(json!({
             "metadata": {"name": "default"},
@@ -33,7 +36,7 @@ async fn cluster(nodes: &[&str]) -> Cluster {
 }
 
 /// Assigns an address for a pod, as the CNI plugin does.
-async fn assign(cluster: &Cluster, node: &str, pod: &str) -> IpAddr {
+pub(crate) async fn assign(cluster: &Cluster, node: &str, pod: &str) -> IpAddr {
     let mut request = AutoAssign::workload(node, &format!("k8s-pod-network.{pod}"));
     request.attributes = [("pod", pod), ("namespace", "default"), ("node", node)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -41,7 +44,7 @@ async fn assign(cluster: &Cluster, node: &str, pod: &str) -> IpAddr {
     cluster.ipam.auto_assign(&request).await.unwrap().v4[0].addr()
 }
 
-async fn pod(cluster: &Cluster, node: &str, name: &str, address: IpAddr) {
+pub(crate) async fn pod(cluster: &Cluster, node: &str, name: &str, address: IpAddr) {
     let value = json!({
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
@@ -157,11 +160,7 @@ async fn everything_of_a_node_that_is_gone_comes_back() {
     })
     .await;
     for name in ["a", "b"] {
-        // As the pod garbage collector does for nodes that are gone: nobody is left to end it gracefully.
-        let pods: kube::Api<Pod> = kube::Api::namespaced(cluster.client.kube().clone(), "default");
-        pods.delete(name, &kube::api::DeleteParams::default().grace_period(0))
-            .await
-            .unwrap();
+        cluster.force_delete_pod(name).await;
     }
     until("everything of it", async || {
         let blocks: Vec<IPAMBlock> = cluster.all().await;

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod configuration;
+mod faults;
 mod forecast;
 mod gc;
 mod host_endpoints;
