@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli bench-ctl test-unit test-netns test-kill clean
+.PHONY: check fmt crds docs-cli bench-ctl test-unit test-netns test-kill test-rbac clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -49,6 +49,9 @@ test-netns: build ## what needs root and network namespaces
 
 test-kill: ## kill the embedded API a thousand times under load; nothing acknowledged may be lost
 	CARACAL_KILLS=$${CARACAL_KILLS:-1000} $(CARGO) test --locked -p caracal-apiserver --test program -- --nocapture survives
+
+test-rbac: build ## the controllers with the chart's rights, on the empty cluster of KUBECONFIG
+	@scripts/test-rbac.sh
 
 clean: ## remove build output
 	$(CARGO) clean
