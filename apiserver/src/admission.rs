@@ -106,7 +106,7 @@ pub(crate) fn default(resource: &Resource, value: &mut Map<String, Value>) {
         ("", "Namespace") => namespace(value),
         ("", "Pod") => workloads::pod(value),
         ("", "Node") => workloads::node(value),
-        ("apps", kind) => workloads::set(kind, value),
+        ("apps", kind @ ("Deployment" | "DaemonSet" | "ReplicaSet")) => workloads::set(kind, value),
         ("", "Service") => network::service(value),
         ("", "Endpoints") => network::endpoints(value),
         ("", "Secret") => secret(value),
@@ -194,7 +194,7 @@ pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<Fiel
     }
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => workloads::check_pod(&value["spec"], "spec", errors),
-        ("apps", _) => workloads::check_set(value, errors),
+        ("apps", "Deployment" | "DaemonSet" | "ReplicaSet") => workloads::check_set(value, errors),
         ("", "Service") => network::check_service(value, errors),
         ("networking.k8s.io", "NetworkPolicy") => network::check_policy(value, errors),
         ("", "ConfigMap" | "Secret") => check_data(value, errors),

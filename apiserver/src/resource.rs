@@ -69,7 +69,16 @@ impl Resource {
             || &*self.storage == DEFINITIONS
             || matches!(
                 self.kind.as_str(),
-                "Deployment" | "ReplicaSet" | "DaemonSet" | "NetworkPolicy" | "Pod" | "EndpointSlice"
+                "Deployment"
+                    | "ReplicaSet"
+                    | "DaemonSet"
+                    | "StatefulSet"
+                    | "Job"
+                    | "CronJob"
+                    | "Ingress"
+                    | "NetworkPolicy"
+                    | "Pod"
+                    | "EndpointSlice"
             )
             || matches!(
                 self.kind.as_str(),
@@ -113,6 +122,45 @@ const BUILT_IN: &[BuiltIn] = &[
     ("", "v1", "Service", "services", &["svc"], true, true),
     ("", "v1", "Endpoints", "endpoints", &["ep"], true, false),
     ("", "v1", "Event", "events", &["ev"], true, false),
+    (
+        "",
+        "v1",
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        &["pvc"],
+        true,
+        true,
+    ),
+    (
+        "",
+        "v1",
+        "PersistentVolume",
+        "persistentvolumes",
+        &["pv"],
+        false,
+        true,
+    ),
+    (
+        "",
+        "v1",
+        "ReplicationController",
+        "replicationcontrollers",
+        &["rc"],
+        true,
+        true,
+    ),
+    ("apps", "v1", "StatefulSet", "statefulsets", &["sts"], true, true),
+    ("batch", "v1", "Job", "jobs", &[], true, true),
+    ("batch", "v1", "CronJob", "cronjobs", &["cj"], true, true),
+    (
+        "networking.k8s.io",
+        "v1",
+        "Ingress",
+        "ingresses",
+        &["ing"],
+        true,
+        true,
+    ),
     ("events.k8s.io", "v1", "Event", "events", &["ev"], true, false),
     ("apps", "v1", "DaemonSet", "daemonsets", &["ds"], true, true),
     ("apps", "v1", "Deployment", "deployments", &["deploy"], true, true),
@@ -191,7 +239,17 @@ pub(crate) fn is_built_in(group: &str, version: &str) -> bool {
 }
 
 /// What `kubectl get all` shows.
-const ALL: [&str; 5] = ["pods", "services", "daemonsets", "deployments", "replicasets"];
+const ALL: [&str; 9] = [
+    "pods",
+    "services",
+    "daemonsets",
+    "deployments",
+    "replicasets",
+    "replicationcontrollers",
+    "statefulsets",
+    "jobs",
+    "cronjobs",
+];
 
 /// Field selectors of the built-in kinds; `metadata.name` and `metadata.namespace` are everyone's.
 pub(crate) fn selectable_paths(storage: &str) -> Vec<String> {

@@ -84,10 +84,14 @@ pub(crate) fn patch(
     }
 }
 
-/// What is applied to a built-in kind may name its fields only.
+/// What is applied may name fields of its kind only.
 fn known_fields(resource: &Resource, value: &Value) -> Result<(), ApiError> {
     let name = crate::builtin::schema_name(resource);
-    let Some(schema) = crate::builtin::schema(&name).filter(|_| !resource.is_custom()) else {
+    let Some(schema) = resource
+        .schema
+        .as_deref()
+        .or_else(|| crate::builtin::schema(&name))
+    else {
         return Ok(());
     };
     let unknown = crate::schema::prune(&mut value.clone(), schema, "", true);

@@ -127,6 +127,7 @@ pub(super) fn set(kind: &str, value: &mut Map<String, Value>) {
                 fill(rolling, "maxSurge", "25%");
                 fill(rolling, "maxUnavailable", "25%");
             }
+            object(value, "status");
         }
         "DaemonSet" => {
             fill(spec, "revisionHistoryLimit", 10);

@@ -36,6 +36,44 @@ pub(super) fn of(api_version: &str, kind: &str) -> Option<Message> {
         ("v1", "Service") => &[(1, "metadata", One(META)), (2, "spec", One(SERVICE)), STATUS],
         ("v1", "Pod") => &[(1, "metadata", One(META)), (2, "spec", One(POD)), STATUS],
         ("apps/v1", "Deployment") => &[(1, "metadata", One(META)), (2, "spec", One(DEPLOYMENT)), STATUS],
+        ("authentication.k8s.io/v1", "TokenRequest") => &[
+            (1, "metadata", One(META)),
+            (
+                2,
+                "spec",
+                One(&[
+                    (1, "audiences", Texts),
+                    (
+                        3,
+                        "boundObjectRef",
+                        One(&[
+                            (1, "kind", Text),
+                            (2, "apiVersion", Text),
+                            (3, "name", Text),
+                            (4, "uid", Text),
+                        ]),
+                    ),
+                    (4, "expirationSeconds", OptionalNumber),
+                ]),
+            ),
+            STATUS,
+        ],
+        ("authentication.k8s.io/v1", "SelfSubjectReview") => {
+            &[(1, "metadata", One(META)), (2, "status", Ignored)]
+        }
+        ("authentication.k8s.io/v1", "TokenReview") => &[
+            (1, "metadata", One(META)),
+            (2, "spec", One(&[(1, "token", Text), (2, "audiences", Texts)])),
+            STATUS,
+        ],
+        ("authorization.k8s.io/v1", "SelfSubjectAccessReview") => {
+            &[(1, "metadata", One(META)), (2, "spec", One(ACCESS)), STATUS]
+        }
+        ("authorization.k8s.io/v1", "SelfSubjectRulesReview") => &[
+            (1, "metadata", One(META)),
+            (2, "spec", One(&[(1, "namespace", Text)])),
+            STATUS,
+        ],
         (_, "DeleteOptions") => &[
             (1, "gracePeriodSeconds", OptionalNumber),
             (
@@ -52,6 +90,28 @@ pub(super) fn of(api_version: &str, kind: &str) -> Option<Message> {
 }
 
 const STATUS: (u64, &str, super::Kind) = (3, "status", Ignored);
+
+/// What somebody may do, of resources or of other paths.
+const ACCESS: Message = &[
+    (
+        1,
+        "resourceAttributes",
+        One(&[
+            (1, "namespace", Text),
+            (2, "verb", Text),
+            (3, "group", Text),
+            (4, "version", Text),
+            (5, "resource", Text),
+            (6, "subresource", Text),
+            (7, "name", Text),
+        ]),
+    ),
+    (
+        2,
+        "nonResourceAttributes",
+        One(&[(1, "path", Text), (2, "verb", Text)]),
+    ),
+];
 
 const META: Message = &[
     (1, "name", Text),

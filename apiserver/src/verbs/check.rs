@@ -10,7 +10,14 @@ use crate::status::{ApiError, FieldError};
 use crate::{admission, builtin, schema};
 
 /// Removes what the kind does not have; with strict validation that is refused, and wrong types always are.
-pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Query) -> Result<(), ApiError> {
+pub(super) fn unknown_fields(
+    resource: &Resource,
+    value: &mut Value,
+    query: &Query,
+    patched: bool,
+) -> Result<(), ApiError> {
+    let strict = query.get("fieldValidation") == "Strict";
+    let before = (patched && strict).then(|| value.to_string());
     let (kind, version) = (&resource.kind, &resource.version);
     let refused = |why: String| {
         Err(ApiError::bad_request(format!(
@@ -54,7 +61,15 @@ pub(super) fn unknown_fields(resource: &Resource, value: &mut Value, query: &Que
             return Ok(());
         }
     }
-    refused(format!("strict decoding error: {}", list.join(", ")))
+    let why = format!("strict decoding error: {}", list.join(", "));
+    match before {
+        None => refused(why),
+        // Of a patch, what came of it is refused.
+        Some(patched) => {
+            let error = FieldError::invalid("patch", &patched.into(), why);
+            Err(ApiError::invalid("", "", "", &[error]))
+        }
+    }
 }
 
 /// Runs the rules of a definition, unless what is known already keeps them from being meaningful.

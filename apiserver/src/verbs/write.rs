@@ -190,7 +190,7 @@ impl ApiServer {
             return Err(ApiError::new(500, "", message));
         }
         generate_name(&mut value);
-        unknown_fields(resource, &mut value, query)?;
+        unknown_fields(resource, &mut value, query, false)?;
         set_metadata(&mut value, "uid", uuid::Uuid::new_v4().to_string().into());
         set_metadata(&mut value, "creationTimestamp", now().into());
         for key in [
@@ -299,7 +299,8 @@ impl ApiServer {
             {
                 return Err(ApiError::modified(&resource.group, &resource.plural, name));
             }
-            unknown_fields(resource, &mut new, query)?;
+            let patched = matches!(change, Change::Merge(_) | Change::Strategic(_) | Change::Json(_));
+            unknown_fields(resource, &mut new, query, patched)?;
             keep(resource, status, &old, &mut new)?;
             admit(resource, &mut new, Some(&old))?;
             if &*resource.storage == DEFINITIONS && old.get("spec") != new.get("spec") {
