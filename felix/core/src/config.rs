@@ -13,7 +13,8 @@ use ipnet::IpNet;
 
 pub use merge::{Layers, Merged, merge};
 
-use crate::rules::PortRange;
+use crate::desired::Backend;
+use crate::rules::{PortRange, TimeUnit};
 
 /// Most members of an IP set unless configured.
 const MAX_IPSET_SIZE: u32 = 1_048_576;
@@ -23,6 +24,8 @@ const ROUTE_PROTOCOL: u8 = 80;
 const ROUTE_METRIC: u32 = 1_024;
 /// Bits of the packet mark that we may use unless configured.
 const MARK_MASK: u32 = 0xffff_0000;
+/// Messages of Log rules that may come at once unless configured.
+const LOG_BURST: u32 = 5;
 /// Bits that the rules need: accept, pass, drop and two scratch bits.
 const MARK_BITS_MIN: u32 = 5;
 
@@ -133,6 +136,8 @@ const fn lowest(mask: u32) -> (u32, u32) {
     reason = "the fields are those of FelixConfiguration, documented there"
 )]
 pub struct Config {
+    /// What the tables are written with: a fact of the node, not a parameter.
+    pub backend: Backend,
     pub ipv6_support: bool,
     pub interface_prefixes: Vec<String>,
     pub endpoint_to_host_action: EndpointToHostAction,
@@ -140,6 +145,10 @@ pub struct Config {
     pub mangle_allow_action: AllowAction,
     pub deny_action: DenyAction,
     pub log_prefix: String,
+    /// Packets and time; none = every packet is logged.
+    pub log_rate: Option<(u32, TimeUnit)>,
+    pub log_burst: u32,
+    pub is_append_mode: bool,
     pub marks: MarkBits,
     pub disable_conntrack_invalid_check: bool,
     pub allow_vxlan_packets_from_workloads: bool,
@@ -234,6 +243,19 @@ impl Config {
         ];
         let switch = [("Enabled", true), ("Disabled", false)];
         let config = Self {
+            backend: Backend::default(),
+            log_rate: log_rate(&mut read, spec.log_action_rate_limit.as_deref()),
+            log_burst: read.number(
+                "logActionRateLimitBurst",
+                spec.log_action_rate_limit_burst,
+                LOG_BURST,
+            ),
+            is_append_mode: read.word(
+                "chainInsertMode",
+                spec.chain_insert_mode.as_ref(),
+                &[("Insert", false), ("Append", true)],
+                false,
+            ),
             ipv6_support: spec.ipv6_support.unwrap_or(true),
             interface_prefixes: interface_prefixes(spec.interface_prefix.as_deref()),
             endpoint_to_host_action: read.word(
@@ -426,6 +448,27 @@ fn marks(read: &mut Reader, mask: Option<u32>) -> MarkBits {
         );
         default
     })
+}
+
+/// A rate such as `10/minute`.
+fn log_rate(read: &mut Reader, text: Option<&str>) -> Option<(u32, TimeUnit)> {
+    let text = text.filter(|text| !text.is_empty())?;
+    let units = [TimeUnit::Second, TimeUnit::Minute, TimeUnit::Hour, TimeUnit::Day];
+    let parsed = text.split_once('/').and_then(|(packets, unit)| {
+        let packets = packets.trim().parse().ok().filter(|packets| *packets > 0)?;
+        let unit = unit.trim().to_ascii_lowercase();
+        // As iptables: a unit may be cut short.
+        let is_unit = |known: &&TimeUnit| !unit.is_empty() && known.as_str().starts_with(&unit);
+        Some((packets, *units.iter().find(is_unit)?))
+    });
+    if parsed.is_none() {
+        read.bad(
+            "logActionRateLimit",
+            format!("{text:?}"),
+            "write a number above 0, \"/\" and second, minute, hour or day",
+        );
+    }
+    parsed
 }
 
 fn port_range(read: &mut Reader, port: Option<&Port>) -> Option<PortRange> {

@@ -2,18 +2,24 @@
 
 mod cluster;
 mod endpoints;
+mod lists;
 mod network;
+mod output;
+mod owners;
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use caracal_api::names;
 use caracal_api::v3::FelixConfigurationSpec;
 
 use crate::config::{self, Config, Layers};
-use crate::desired::{Desired, Dirty, IpSet, IpSetChange, IpSetMember, IpVersion, TableKey, TableName};
-use crate::rules::static_chains::{self, Facts};
+use crate::desired::{Backend, Desired, Dirty, IpSetKind, IpSetMember, IpVersion, TableKey, TableName};
+use crate::rules::static_chains;
 use crate::update::Update;
-use caracal_api::names;
-use cluster::Cluster;
+use cluster::{Changes, Cluster};
+use output::Output;
+use plan::{Claim, Plan};
 
 /// What the calculation must know from the start.
 #[derive(Clone, Debug, Default)]
@@ -29,13 +35,35 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Core {
     options: Options,
+    backend: Backend,
     cluster: Cluster,
-    desired: Desired,
+    plan: Plan,
+    output: Output,
+    static_chains: BTreeSet<(TableKey, String)>,
     config: Config,
     spec: FelixConfigurationSpec,
     problems: BTreeMap<String, String>,
     is_in_sync: bool,
     is_flushed: bool,
+}
+
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Endpoints of this node that are programmed.
+    pub local_endpoints: usize,
+    /// Policies with a chain here.
+    pub local_policies: usize,
+    /// Sets that are kept up to date.
+    pub selectors: usize,
+    /// Policies of the cluster.
+    pub policies: usize,
+    /// Tiers.
+    pub tiers: usize,
+    /// Profiles.
+    pub profiles: usize,
+    /// Nodes.
+    pub hosts: usize,
 }
 
 impl Core {
@@ -45,12 +73,23 @@ impl Core {
         Self {
             cluster: Cluster::new(&options.node),
             options,
-            desired: Desired::default(),
+            backend: Backend::default(),
+            plan: Plan::default(),
+            output: Output::default(),
+            static_chains: BTreeSet::new(),
             config: Config::default(),
             spec: FelixConfigurationSpec::default(),
             problems: BTreeMap::new(),
             is_in_sync: false,
             is_flushed: false,
+        }
+    }
+
+    /// Writes for another backend from the next flush on.
+    pub fn set_backend(&mut self, backend: Backend) {
+        if self.backend != backend {
+            self.backend = backend;
+            self.cluster.mark_configuration();
         }
     }
 
@@ -77,27 +116,38 @@ impl Core {
     }
 
     /// Brings [`desired`](Self::desired) up to date and says what changed in it. Before everything is in sync nothing
-    /// changes, so that a half-known cluster is never programmed.
+    /// changes, so that a half-known cluster is never programmed. The work is in proportion to what changed.
     pub fn flush(&mut self) -> Dirty {
-        let mut dirty = Dirty::default();
-        if !self.is_in_sync || (self.is_flushed && !self.cluster.is_dirty()) {
-            return dirty;
+        if !self.is_in_sync || (self.is_flushed && self.cluster.is_unchanged()) {
+            return Dirty::default();
         }
-        let before = self.desired.clone();
-        self.configure(&mut dirty);
-        self.cluster.activate();
-        self.fill_sets();
-        self.desired.tables = self.tables();
-        let network = network::network(&self.cluster, &self.config, &self.spec);
-        self.desired.routes = network.routes;
-        self.desired.interfaces = network.interfaces;
-        self.desired.sysctls = network.sysctls;
-        self.desired.endpoint_statuses = network.endpoint_statuses;
-        let problems = self.cluster.problems();
-        dirty.problems = problems != self.problems;
-        self.problems = problems;
-        difference(&before, &self.desired, &mut dirty);
-        self.cluster.mark_clean();
+        let changes = self.cluster.take_changes();
+        let mut is_all = !self.is_flushed;
+        let mut is_configuration_new = false;
+        if changes.configuration || is_all {
+            let before = (self.config.clone(), self.spec.clone());
+            self.configure();
+            is_configuration_new = is_all || before.1 != self.spec;
+            is_all |= before.0 != self.config;
+        }
+        if is_all || changes.network {
+            self.write_static();
+        }
+        if is_configuration_new || changes.network {
+            let routes = network::block_routes(&self.cluster, &self.config, &self.spec);
+            self.plan.routes.set(Claim::Blocks, routes, &mut self.output);
+        }
+        self.plan.write(
+            &mut self.cluster,
+            &changes,
+            is_all,
+            &self.config,
+            &mut self.output,
+        );
+        self.output.take_sets(&mut self.cluster.sets);
+        let mut dirty = self.output.take_dirty();
+        dirty.configuration = is_configuration_new;
+        dirty.problems = self.take_problems(&changes);
         self.is_flushed = true;
         dirty
     }
@@ -105,7 +155,21 @@ impl Core {
     /// The wanted state as of the last flush.
     #[must_use]
     pub const fn desired(&self) -> &Desired {
-        &self.desired
+        self.output.desired()
+    }
+
+    /// How much there is of what, for those who count.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            local_endpoints: self.plan.endpoint_count(),
+            local_policies: self.plan.owners.policy_count(),
+            selectors: self.cluster.sets.selector_count(),
+            policies: self.cluster.policies.len(),
+            tiers: self.cluster.tiers.len(),
+            profiles: self.cluster.profiles.len(),
+            hosts: self.cluster.nodes.len(),
+        }
     }
 
     /// The effective FelixConfiguration of this node, all layers merged, as of the last flush.
@@ -126,141 +190,75 @@ impl Core {
         &self.problems
     }
 
-    fn configure(&mut self, dirty: &mut Dirty) {
+    fn configure(&mut self) {
         let merged = config::merge(&Layers {
             local: &self.options.parameters,
             objects: self.cluster.configurations(),
             node: &self.options.node,
             labels: self.cluster.node_labels(),
         });
-        dirty.configuration = !self.is_flushed || merged.spec != self.spec;
-        let (config, mut problems) = Config::from_spec(&merged.spec);
+        let (mut config, mut problems) = Config::from_spec(&merged.spec);
+        config.backend = self.backend;
         problems.extend(merged.problems);
         self.cluster.set_configuration_problems(problems);
         (self.spec, self.config) = (merged.spec, config);
-    }
-
-    fn versions(&self) -> Vec<IpVersion> {
-        if self.config.ipv6_support {
+        let versions = if self.config.ipv6_support {
             vec![IpVersion::V4, IpVersion::V6]
         } else {
             vec![IpVersion::V4]
-        }
-    }
-
-    fn fill_sets(&mut self) {
-        let versions = self.versions();
-        self.desired
-            .ip_sets
-            .retain(|_, set| versions.contains(&set.version));
-        let changed = self.cluster.sets.take_changed();
-        let max_members = self.config.max_ipset_size;
-        for version in [IpVersion::V4, IpVersion::V6] {
-            for id in &changed {
-                let name = names::ip_set_name(version, id);
-                let found = self.cluster.sets.get(id).filter(|_| versions.contains(&version));
-                let Some((spec, members)) = found else {
-                    self.desired.ip_sets.remove(&name);
-                    continue;
-                };
-                let set = IpSet {
-                    kind: spec.kind(),
-                    version,
-                    max_members,
-                    members: members.filter(|member| member.version() == version).collect(),
-                };
-                self.desired.ip_sets.insert(name, set);
-            }
-        }
-        for version in versions {
-            for (id, members) in network::static_sets(&self.cluster, &self.config) {
-                let members: BTreeSet<IpSetMember> = members.into_iter().collect();
-                let set = IpSet {
-                    kind: crate::desired::IpSetKind::HashNet,
-                    version,
-                    max_members,
-                    members: members
-                        .into_iter()
-                        .filter(|member| member.version() == version)
-                        .collect(),
-                };
-                self.desired.ip_sets.insert(names::ip_set_name(version, id), set);
-            }
-        }
-        for set in self.desired.ip_sets.values_mut() {
-            set.max_members = max_members;
-        }
-    }
-
-    fn tables(&self) -> BTreeMap<TableKey, crate::desired::Table> {
-        let mut tables = BTreeMap::new();
-        for version in self.versions() {
-            let facts = Facts {
-                masquerades: network::masquerades(&self.cluster, version),
-            };
-            for name in TableName::ALL {
-                let mut table = static_chains::table(name, version, &self.config, facts);
-                if name == TableName::Filter {
-                    table
-                        .chains
-                        .extend(endpoints::filter_chains(&self.cluster, version, &self.config));
-                }
-                tables.insert(TableKey { version, name }, table);
-            }
-        }
-        tables
-    }
-}
-
-/// Keys whose values differ.
-fn changed_keys<K: Ord + Clone, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> BTreeSet<K> {
-    let keys = old
-        .keys()
-        .chain(new.keys())
-        .filter(|key| old.get(*key) != new.get(*key));
-    keys.cloned().collect()
-}
-
-fn difference(old: &Desired, new: &Desired, dirty: &mut Dirty) {
-    for name in changed_keys(&old.ip_sets, &new.ip_sets) {
-        let change = match (old.ip_sets.get(&name), new.ip_sets.get(&name)) {
-            (_, None) => IpSetChange::Removed,
-            (Some(old), Some(new)) if (old.kind, old.max_members) == (new.kind, new.max_members) => {
-                IpSetChange::Members {
-                    added: new.members.difference(&old.members).copied().collect(),
-                    removed: old.members.difference(&new.members).copied().collect(),
-                }
-            }
-            (_, Some(_)) => IpSetChange::Replaced,
         };
-        dirty.ip_sets.insert(name, change);
-    }
-    let empty = crate::desired::Table::default();
-    for key in changed_keys(&old.tables, &new.tables) {
-        let (old, new) = (
-            old.tables.get(&key).unwrap_or(&empty),
-            new.tables.get(&key).unwrap_or(&empty),
+        let now = (
+            &self.output.versions,
+            self.output.backend,
+            self.output.max_members,
         );
-        let chains = changed_keys(&old.chains, &new.chains);
-        if !chains.is_empty() {
-            dirty.chains.insert(key, chains);
-        }
-        let kernel_chains = changed_keys(&old.kernel_chains, &new.kernel_chains);
-        if !kernel_chains.is_empty() {
-            dirty.kernel_chains.insert(key, kernel_chains);
+        if now != (&versions, self.backend, self.config.max_ipset_size) {
+            self.output
+                .restart(versions, self.backend, self.config.max_ipset_size);
+            self.plan = Plan::default();
+            self.cluster.sets.clear_uses();
         }
     }
-    dirty.routes = changed_keys(&old.routes, &new.routes);
-    dirty.interfaces = changed_keys(&old.interfaces, &new.interfaces);
-    dirty.neighbours = changed_keys(&old.neighbours, &new.neighbours);
-    dirty.sysctls = old.sysctls != new.sysctls;
-    dirty.endpoint_statuses = changed_keys(&old.endpoint_statuses, &new.endpoint_statuses);
-    let target = |desired: &Desired, net| desired.routes.get(net).map(|route| route.target.clone());
-    for net in &dirty.routes {
-        if let Some(crate::desired::RouteTarget::Interface(interface)) = target(old, net)
-            && target(new, net) != Some(crate::desired::RouteTarget::Interface(interface))
-        {
-            dirty.released_addresses.insert(net.addr());
+
+    fn take_problems(&mut self, changes: &Changes) -> bool {
+        if !changes.problems && !changes.configuration && self.is_flushed {
+            return false;
         }
+        let problems = self.cluster.problems();
+        let is_changed = problems != self.problems;
+        self.problems = problems;
+        is_changed
+    }
+
+    /// Writes what depends on no endpoint: static chains, sets of pools and nodes, kernel parameters.
+    fn write_static(&mut self) {
+        let mut written = BTreeSet::new();
+        for version in self.output.versions.clone() {
+            let facts = network::facts(&self.cluster, &self.config, version);
+            for name in TableName::ALL {
+                let key = TableKey { version, name };
+                let table = static_chains::table(name, version, &self.config, &facts);
+                for (name, rules) in table.chains {
+                    self.output.chain_of(key, &name, Some(rules));
+                    written.insert((key, name));
+                }
+                for (name, chain) in table.kernel_chains {
+                    self.output.kernel_chain(key, &name, Some(chain));
+                }
+            }
+            for (id, members) in network::static_sets(&self.cluster, &self.config) {
+                let own = members.into_iter().filter(|member| member.version() == version);
+                let own: BTreeSet<IpSetMember> = own.collect();
+                let name = names::ip_set_name(version, id);
+                self.output.replace_set(name, IpSetKind::HashNet, version, own);
+            }
+        }
+        for (key, name) in self.static_chains.difference(&written) {
+            if self.output.versions.contains(&key.version) {
+                self.output.chain_of(*key, name, None);
+            }
+        }
+        self.static_chains = written;
+        self.output.sysctls(network::sysctls(&self.config));
     }
 }

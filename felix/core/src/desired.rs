@@ -149,7 +149,7 @@ const IP_SET_NAME_LEN_MAX: usize = 31;
 /// Our rules in a chain that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelChain {
-    /// Rules at the beginning of the chain (at its end with chainInsertMode Append).
+    /// Rules at the beginning of the chain.
     pub inserted: Vec<Rule>,
     /// Rules at the end of the chain.
     pub appended: Vec<Rule>,

@@ -6,6 +6,8 @@
 
 pub mod dispatch;
 pub mod endpoint;
+pub mod failsafe;
+pub mod merge;
 pub mod policy;
 pub mod static_chains;
 

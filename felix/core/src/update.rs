@@ -5,6 +5,7 @@
 //! same content as before changes nothing, and deleting what is unknown is no error.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use caracal_api::k8s_policy::ClusterNetworkPolicy;
 use caracal_api::v3;
@@ -73,6 +74,16 @@ pub enum Update {
     NetworkPolicy(Key, Option<Box<v3::NetworkPolicy>>),
     /// GlobalNetworkPolicy.
     GlobalNetworkPolicy(Key, Option<Box<v3::GlobalNetworkPolicy>>),
+    /// StagedNetworkPolicy.
+    StagedNetworkPolicy(Key, Option<Box<v3::StagedNetworkPolicy>>),
+    /// StagedGlobalNetworkPolicy.
+    StagedGlobalNetworkPolicy(Key, Option<Box<v3::StagedGlobalNetworkPolicy>>),
+    /// StagedKubernetesNetworkPolicy.
+    StagedKubernetesNetworkPolicy(Key, Option<Box<v3::StagedKubernetesNetworkPolicy>>),
+    /// HostEndpoint.
+    HostEndpoint(Key, Option<Box<v3::HostEndpoint>>),
+    /// Addresses of an interface of this host that is no workload's: host endpoints are found by them.
+    HostInterface(String, Option<Vec<IpAddr>>),
     /// Tier.
     Tier(Key, Option<Box<v3::Tier>>),
     /// NetworkSet.

@@ -2,21 +2,22 @@
 //!
 //! A rule that cannot be understood: an Allow matches nothing, a Deny or Pass denies everything in its direction, a
 //! Log is left out. A policy whose own selector cannot be understood denies everything in its reach (its namespace, or
-//! all endpoints). Each is reported.
+//! all endpoints). Each is reported. Staged policies close nothing: they are never enforced.
 
-use std::sync::Arc;
+mod peer;
 
 use caracal_api::policy_selector;
 use caracal_api::selector::Selector;
 use caracal_api::v3::{
-    Action, EntityRule, GlobalNetworkPolicySpec, Icmp, NetworkPolicySpec, PolicyType, Port, Rule,
+    Action, EntityRule, GlobalNetworkPolicySpec, Icmp, NetworkPolicySpec, PolicyType, Rule, StagedAction,
+    StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
 };
-use caracal_api::{k8s_policy, meta, names, net};
+use caracal_api::{k8s_policy, meta};
+use k8s_openapi::api::networking::v1::NetworkPolicySpec as KubernetesSpec;
 
-use super::model::{Direction, Peer, Policy, RuleAction, RuleModel, SetSource, SetSpec};
+use super::model::{Direction, Peer, Policy, RuleAction, RuleModel, Stage};
 use crate::desired::IpVersion;
-use crate::rules::PortRange;
-use crate::update::Key;
+use peer::compile_peer;
 
 /// A parsed policy, and what of it was closed.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,8 @@ struct Parts<'a> {
     egress: &'a [Rule],
     selector: Result<Selector, String>,
     namespace: &'a str,
+    stage: Stage,
+    is_applied_on_forward: bool,
 }
 
 /// Parses a NetworkPolicy.
@@ -52,6 +55,8 @@ pub fn network_policy(spec: &NetworkPolicySpec, namespace: &str) -> Compiled {
         egress: &spec.egress,
         selector,
         namespace,
+        stage: Stage::Normal,
+        is_applied_on_forward: false,
     })
 }
 
@@ -61,7 +66,12 @@ pub fn global_network_policy(spec: &GlobalNetworkPolicySpec) -> Compiled {
     let selector = parse(&spec.selector)
         .and_then(|_| text(policy_selector::global_network_policy_selector(spec)))
         .and_then(|selector| parse(&selector));
-    policy(Parts {
+    let stage = match (spec.do_not_track, spec.pre_dnat) {
+        (true, _) => Stage::Untracked,
+        (false, true) => Stage::PreDnat,
+        (false, false) => Stage::Normal,
+    };
+    let mut compiled = policy(Parts {
         tier: &spec.tier,
         order: spec.order,
         types: &spec.types,
@@ -69,7 +79,15 @@ pub fn global_network_policy(spec: &GlobalNetworkPolicySpec) -> Compiled {
         egress: &spec.egress,
         selector,
         namespace: "",
-    })
+        stage,
+        is_applied_on_forward: spec.apply_on_forward,
+    });
+    if spec.do_not_track && spec.pre_dnat {
+        compiled
+            .problems
+            .push("doNotTrack and preDNAT: only one of both; it counts as doNotTrack".to_owned());
+    }
+    compiled
 }
 
 /// Parses what Kubernetes' NetworkPolicy was converted to.
@@ -82,6 +100,71 @@ pub fn kubernetes(source: &k8s_openapi::api::networking::v1::NetworkPolicy) -> C
         .problems
         .extend(converted.errors.iter().map(ToString::to_string));
     compiled
+}
+
+/// Parses a StagedNetworkPolicy; `None` for one that stands for no policy.
+#[must_use]
+pub fn staged_network_policy(spec: &StagedNetworkPolicySpec, namespace: &str) -> Option<Compiled> {
+    is_set(spec.staged_action.as_ref()).then(|| {
+        let spec = spec.clone();
+        let spec = NetworkPolicySpec {
+            tier: spec.tier,
+            order: spec.order,
+            ingress: spec.ingress,
+            egress: spec.egress,
+            selector: spec.selector,
+            types: spec.types,
+            service_account_selector: spec.service_account_selector,
+            performance_hints: spec.performance_hints,
+        };
+        network_policy(&spec, namespace)
+    })
+}
+
+/// Parses a StagedGlobalNetworkPolicy; `None` for one that stands for no policy.
+#[must_use]
+pub fn staged_global_network_policy(spec: &StagedGlobalNetworkPolicySpec) -> Option<Compiled> {
+    is_set(spec.staged_action.as_ref()).then(|| {
+        let spec = spec.clone();
+        global_network_policy(&GlobalNetworkPolicySpec {
+            tier: spec.tier,
+            order: spec.order,
+            ingress: spec.ingress,
+            egress: spec.egress,
+            selector: spec.selector,
+            types: spec.types,
+            do_not_track: spec.do_not_track,
+            pre_dnat: spec.pre_dnat,
+            apply_on_forward: spec.apply_on_forward,
+            service_account_selector: spec.service_account_selector,
+            namespace_selector: spec.namespace_selector,
+            performance_hints: spec.performance_hints,
+        })
+    })
+}
+
+/// Parses a StagedKubernetesNetworkPolicy; `None` for one that stands for no policy.
+#[must_use]
+pub fn staged_kubernetes(spec: &StagedKubernetesNetworkPolicySpec, namespace: &str) -> Option<Compiled> {
+    is_set(spec.staged_action.as_ref()).then(|| {
+        let types = |types: &[PolicyType]| types.iter().map(|one| one.as_str().to_owned()).collect();
+        let converted = k8s_policy::from_staged_spec(&KubernetesSpec {
+            egress: Some(spec.egress.clone()).filter(|rules| !rules.is_empty()),
+            ingress: Some(spec.ingress.clone()).filter(|rules| !rules.is_empty()),
+            pod_selector: spec.pod_selector.clone(),
+            policy_types: Some(types(&spec.policy_types)).filter(|types: &Vec<String>| !types.is_empty()),
+        });
+        let mut compiled = network_policy(&converted.policy, namespace);
+        compiled
+            .problems
+            .extend(converted.errors.iter().map(ToString::to_string));
+        compiled
+    })
+}
+
+/// True when making the staged policy real creates or changes a policy: only then there are rules to evaluate.
+fn is_set(action: Option<&StagedAction>) -> bool {
+    action.is_none_or(|action| *action == StagedAction::Set || action.as_str().is_empty())
 }
 
 fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
@@ -126,6 +209,8 @@ fn policy(parts: Parts<'_>) -> Compiled {
             tier: tier.to_owned(),
             order: parts.order,
             selector,
+            stage: parts.stage,
+            is_applied_on_forward: parts.is_applied_on_forward,
             ingress,
             egress,
         },
@@ -155,11 +240,7 @@ pub fn compile_rules(
         match compile_rule(rule, namespace) {
             Ok(rule) => compiled.push(rule),
             Err(problem) => {
-                let direction = match direction {
-                    Direction::Ingress => "ingress",
-                    Direction::Egress => "egress",
-                };
-                problems.push(format!("{direction}[{index}]: {problem}"));
+                problems.push(format!("{}[{index}]: {problem}", direction.as_str()));
                 if !matches!(rule.action, Action::Allow | Action::Log) {
                     compiled.push(RuleModel::any(RuleAction::Deny));
                 }
@@ -207,7 +288,7 @@ fn compile_rule(rule: &Rule, namespace: &str) -> Result<RuleModel, String> {
             },
         )
     };
-    Ok(RuleModel {
+    let rule = RuleModel {
         action,
         version,
         protocol,
@@ -216,7 +297,20 @@ fn compile_rule(rule: &Rule, namespace: &str) -> Result<RuleModel, String> {
         not_icmp,
         source: peer("source", rule.source.as_ref())?,
         destination: peer("destination", rule.destination.as_ref())?,
-    })
+    };
+    one_family(&rule)?;
+    Ok(rule)
+}
+
+/// Prefixes of both families in one rule match nothing as a whole; which was meant cannot be known.
+fn one_family(rule: &RuleModel) -> Result<(), String> {
+    let ends = [&rule.source, &rule.destination];
+    let mut families = ends.iter().filter_map(|peer| peer.version).chain(rule.version);
+    let first = families.next();
+    if families.any(|family| Some(family) != first) {
+        return Err("nets: write one rule for each IP version".to_owned());
+    }
+    Ok(())
 }
 
 fn protocol(field: &str, protocol: Option<&caracal_api::v3::Protocol>) -> Result<Option<u8>, String> {
@@ -238,113 +332,4 @@ fn icmp(field: &str, icmp: Option<&Icmp>) -> Result<Option<(u8, Option<u8>)>, St
         (None, Some(code)) => Err(format!("{field}: code {code} needs a type")),
         (Some(type_), code) => Ok(Some((byte(type_)?, code.map(byte).transpose()?))),
     }
-}
-
-fn nets(field: &str, texts: &[String]) -> Result<Vec<ipnet::IpNet>, String> {
-    texts
-        .iter()
-        .map(|text| net::parse_cidr_or_address(text).ok_or_else(|| format!("{field}: {text:?} is no CIDR")))
-        .collect()
-}
-
-fn compile_peer(
-    entity: &EntityRule,
-    namespace: &str,
-    protocol: Option<u8>,
-    with_ports: bool,
-) -> Result<Peer, String> {
-    let selector_text = text(policy_selector::entity_selector(entity, namespace))?;
-    let selector = (!selector_text.is_empty())
-        .then(|| parse(&selector_text))
-        .transpose()?;
-    if !entity.selector.is_empty() {
-        parse(&entity.selector)?;
-    }
-    let set = |selector: Selector| {
-        Arc::new(SetSpec {
-            id: selector.unique_id(),
-            source: SetSource::Selector(selector),
-        })
-    };
-    let mut sets: Vec<Arc<SetSpec>> = selector.iter().cloned().map(set).collect();
-    let not_sets = match entity.not_selector.as_str() {
-        "" => Vec::new(),
-        text => vec![set(parse(text)?)],
-    };
-    let port_selector = selector.map_or_else(|| parse(""), Ok)?;
-    let (ports, mut named_ports) = compile_ports("ports", &entity.ports, &port_selector, protocol)?;
-    let (not_ports, not_named_ports) =
-        compile_ports("notPorts", &entity.not_ports, &port_selector, protocol)?;
-    if let Some(service) = &entity.services {
-        let owner = if service.namespace.is_empty() {
-            namespace
-        } else {
-            &service.namespace
-        };
-        if owner.is_empty() || service.name.is_empty() {
-            return Err("services: name and namespace are needed".to_owned());
-        }
-        let spec = Arc::new(SetSpec {
-            id: names::service_ip_set_id(owner, &service.name, with_ports),
-            source: SetSource::Service {
-                service: Key::new(owner, &service.name),
-                with_ports,
-            },
-        });
-        // A destination is reached by a port of the Service; a source is any of its addresses.
-        if with_ports {
-            named_ports.push(spec)
-        } else {
-            sets.push(spec)
-        }
-    }
-    Ok(Peer {
-        nets: nets("nets", &entity.nets)?,
-        not_nets: nets("notNets", &entity.not_nets)?,
-        sets,
-        not_sets,
-        ports,
-        named_ports,
-        not_ports,
-        not_named_ports,
-    })
-}
-
-type Ports = (Vec<PortRange>, Vec<Arc<SetSpec>>);
-
-fn compile_ports(
-    field: &str,
-    ports: &[Port],
-    selector: &Selector,
-    protocol: Option<u8>,
-) -> Result<Ports, String> {
-    let (mut ranges, mut named) = (Vec::new(), Vec::new());
-    let Some(protocol) = protocol.filter(|number| matches!(number, 6 | 17 | 132 | 136)) else {
-        return if ports.is_empty() {
-            Ok((ranges, named))
-        } else {
-            Err(format!("{field}: need protocol TCP, UDP or SCTP"))
-        };
-    };
-    let protocol_name = match protocol {
-        6 => "tcp",
-        17 => "udp",
-        132 => "sctp",
-        _ => "udplite",
-    };
-    for port in ports {
-        match port {
-            Port::Range { min, max } => ranges.push(PortRange { min: *min, max: *max }),
-            Port::Named(name) => named.push(Arc::new(SetSpec {
-                id: names::named_port_ip_set_id(selector.canonical(), protocol_name, name),
-                source: SetSource::NamedPort {
-                    selector: selector.clone(),
-                    protocol,
-                    port: name.clone(),
-                },
-            })),
-            Port::Invalid(text) => return Err(format!("{field}: {text:?} is no port")),
-        }
-    }
-    Ok((ranges, named))
 }

@@ -110,8 +110,33 @@ impl<K: Ord + Clone + Debug, S: Ord + Clone + Debug> LabelIndex<K, S> {
             .flat_map(|entry| &entry.matched)
     }
 
+    /// True when a selector, of the index or not, selects an item.
+    pub fn is_selected(&self, item: &K, selector: &Selector) -> bool {
+        self.items.get(item).is_some_and(|item| {
+            selector.matches(&Effective {
+                own: &item.labels,
+                names: &item.parents,
+                parents: &self.parents,
+            })
+        })
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True when there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Adds or changes an item.
     pub fn set_item(&mut self, key: &K, labels: LabelMap, parents: Vec<String>) -> Vec<Change<K, S>> {
+        let is_same = |item: &Item<S>| item.labels == labels && item.parents == parents;
+        if self.items.get(key).is_some_and(is_same) {
+            return Vec::new();
+        }
         let matched = self.take_item(key);
         for parent in &parents {
             self.parent(parent).items.insert(key.clone());

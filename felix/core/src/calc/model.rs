@@ -46,6 +46,32 @@ pub enum Direction {
     Egress,
 }
 
+/// Where on a packet's way a policy applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Where packets are filtered.
+    #[default]
+    Normal,
+    /// Host endpoints: before the destination is translated.
+    PreDnat,
+    /// Host endpoints: before connections are tracked.
+    Untracked,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
+    /// The word in names of things.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
 /// A policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -55,6 +81,10 @@ pub struct Policy {
     pub order: Option<f64>,
     /// Endpoints that it applies to.
     pub selector: Selector,
+    /// Where on a packet's way it applies.
+    pub stage: Stage,
+    /// Host endpoints: it applies to forwarded packets too.
+    pub is_applied_on_forward: bool,
     /// Rules for traffic to the endpoint, if the policy has a say there.
     pub ingress: Option<Vec<RuleModel>>,
     /// Rules for traffic from the endpoint, if the policy has a say there.
@@ -144,8 +174,8 @@ impl RuleModel {
     /// True when packets of an IP version can match.
     #[must_use]
     pub fn applies_to(&self, version: IpVersion) -> bool {
-        let has_nets =
-            |peer: &Peer| peer.nets.is_empty() || peer.nets.iter().any(|net| version_of(net) == version);
+        // A rule that lists addresses of the other family only says nothing about this one.
+        let has_nets = |peer: &Peer| peer.version.is_none_or(|own| own == version);
         let icmp_fits = (self.icmp.is_none() && self.not_icmp.is_none())
             || self.protocol
                 == Some(match version {
@@ -171,6 +201,8 @@ pub const fn version_of(net: &IpNet) -> IpVersion {
 /// Criteria for one end of a packet; all must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Peer {
+    /// Family of the prefixes that were listed.
+    pub version: Option<IpVersion>,
     /// In one of these prefixes.
     pub nets: Vec<IpNet>,
     /// In none of these prefixes.
@@ -212,6 +244,8 @@ pub enum SetSource {
         /// Name of the port.
         port: String,
     },
+    /// Prefixes that a rule lists.
+    Nets(Vec<IpNet>),
     /// Endpoints of a Service.
     Service {
         /// The Service.
@@ -227,6 +261,7 @@ impl SetSpec {
     pub const fn kind(&self) -> IpSetKind {
         match self.source {
             SetSource::Selector(_)
+            | SetSource::Nets(_)
             | SetSource::Service {
                 with_ports: false, ..
             } => IpSetKind::HashNet,

@@ -1,28 +1,33 @@
-//! The cluster as this node sees it: objects parsed and indexed.
+//! The cluster as this node sees it: objects parsed and indexed, and what of it changed since the last flush.
+
+mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use caracal_api::k8s_policy::from_cluster_network_policy;
+use caracal_api::meta;
 use caracal_api::names::PolicyKind;
-use caracal_api::net::parse_cidr_or_address;
-use caracal_api::v3::{self, Action, BGPConfigurationSpec, FelixConfigurationSpec, IPPoolSpec};
+use caracal_api::v3::{
+    self, Action, BGPConfigurationSpec, BlockAffinitySpec, FelixConfigurationSpec, IPPoolSpec,
+};
 use caracal_api::virtual_::node::{self, Node};
-use caracal_api::virtual_::profile::{self, Profile};
-use caracal_api::virtual_::workload_endpoint::{self, WorkloadEndpoint};
-use caracal_api::{meta, v3::BlockAffinitySpec};
+use caracal_api::virtual_::profile;
+use caracal_api::virtual_::workload_endpoint::{self, QosControls};
 use ipnet::IpNet;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::calc::compile::{self, Compiled};
+use crate::calc::compile;
 use crate::calc::label_index::LabelIndex;
-use crate::calc::model::{Direction, Policy, PolicyId, RuleModel, SetSpec};
-use crate::calc::sets::{Addresses, Item, Sets};
+use crate::calc::model::{Policy, PolicyId, RuleModel};
+use crate::calc::sets::{Item, Sets};
 use crate::update::{Key, Update};
 
-/// A workload endpoint on this node.
-#[derive(Clone, Debug, PartialEq)]
+/// An endpoint of this node.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Local {
+    /// Its interface; of a host endpoint also `*`, or none when its addresses tell the interface.
     pub(super) interface: String,
     pub(super) nets: Vec<IpNet>,
     pub(super) profiles: Vec<String>,
@@ -30,7 +35,39 @@ pub(super) struct Local {
     pub(super) workload: String,
     pub(super) endpoint: String,
     pub(super) mac: String,
-    pub(super) is_spoofing: bool,
+    /// Prefixes that it may send from beside its addresses.
+    pub(super) source_prefixes: Vec<IpNet>,
+    /// Floating addresses: external, internal.
+    pub(super) floating: Vec<(IpAddr, IpAddr)>,
+    pub(super) qos: Option<QosControls>,
+    /// A host endpoint.
+    pub(super) is_host: bool,
+}
+
+/// What changed since the last flush.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Endpoints of this node that came, went, changed, or that other policies apply to.
+    pub(super) items: BTreeSet<Item>,
+    /// Policies that came, went or changed.
+    pub(super) policies: BTreeSet<PolicyId>,
+    /// Profiles that came, went or changed.
+    pub(super) profiles: BTreeSet<String>,
+    /// Something that every endpoint's chains depend on: tiers, interfaces of the host.
+    pub(super) endpoints: bool,
+    /// Pools, nodes, blocks, BGP.
+    pub(super) network: bool,
+    /// What the configuration is made of.
+    pub(super) configuration: bool,
+    /// The list of problems.
+    pub(super) problems: bool,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        let has_keys = !self.items.is_empty() || !self.policies.is_empty() || !self.profiles.is_empty();
+        !(has_keys || self.endpoints || self.network || self.configuration || self.problems)
+    }
 }
 
 /// Rules of a profile.
@@ -55,11 +92,12 @@ pub(super) struct Cluster {
     pub(super) affinities: BTreeMap<String, BlockAffinitySpec>,
     pub(super) bgp: BTreeMap<String, BGPConfigurationSpec>,
     felix: BTreeMap<String, FelixConfigurationSpec>,
-    held: BTreeMap<String, Arc<SetSpec>>,
+    /// Addresses of the host's interfaces.
+    pub(super) host_addresses: BTreeMap<String, Vec<IpAddr>>,
     slices: BTreeMap<Key, Key>,
     troubles: BTreeMap<String, String>,
     configuration_problems: Vec<String>,
-    is_dirty: bool,
+    changes: Changes,
 }
 
 impl Cluster {
@@ -77,22 +115,29 @@ impl Cluster {
             affinities: BTreeMap::new(),
             bgp: BTreeMap::new(),
             felix: BTreeMap::new(),
-            held: BTreeMap::new(),
+            host_addresses: BTreeMap::new(),
             slices: BTreeMap::new(),
             troubles: BTreeMap::new(),
             configuration_problems: Vec::new(),
-            is_dirty: true,
+            changes: Changes::default(),
         };
         cluster.profile(meta::PROFILE_DEFAULT_ALLOW, Some(profile::default_allow()));
         cluster
     }
 
-    pub(super) const fn is_dirty(&self) -> bool {
-        self.is_dirty
+    /// True when nothing changed since the last flush.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.changes.is_empty() && !self.sets.is_changed()
     }
 
-    pub(super) const fn mark_clean(&mut self) {
-        self.is_dirty = false;
+    /// The configuration is to be read again.
+    pub(super) const fn mark_configuration(&mut self) {
+        self.changes.configuration = true;
+    }
+
+    /// What changed since the last call.
+    pub(super) fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
     }
 
     pub(super) fn configurations(&self) -> BTreeMap<&str, &FelixConfigurationSpec> {
@@ -124,15 +169,18 @@ impl Cluster {
     }
 
     pub(super) fn on_update(&mut self, update: Update) {
-        self.is_dirty = true;
         match update {
             Update::Pod(key, pod) => {
                 // A pod that is about to start here has its policy in the kernel before it has an address.
-                let is_expected = |pod: &k8s_openapi::api::core::v1::Pod| {
+                let is_here = |pod: &Pod| {
                     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-                    node == Some(&self.node) && !workload_endpoint::is_finished(pod)
+                    node == Some(&self.node)
                 };
-                let endpoint = pod.filter(|pod| workload_endpoint::has_address(pod) || is_expected(pod));
+                let is_live = |pod: &Pod| {
+                    let has_say = workload_endpoint::has_address(pod) || is_here(pod);
+                    has_say && !workload_endpoint::is_finished(pod)
+                };
+                let endpoint = pod.filter(|pod| is_live(pod));
                 let endpoint = endpoint.map(|pod| workload_endpoint::from_pod(&pod)).transpose();
                 let label = format!("Pod {key}");
                 let (endpoint, trouble) = match endpoint {
@@ -160,8 +208,21 @@ impl Cluster {
                     account.and_then(|account| profile::from_service_account(&account)),
                 );
             }
-            Update::Node(key, object) => put(&mut self.nodes, key, object.and_then(|n| node::from_k8s(&n))),
+            Update::Node(key, object) => {
+                let is_own = key.name == self.node;
+                let node = object.and_then(|node| node::from_k8s(&node)).map(strip);
+                if put(&mut self.nodes, key, node) {
+                    self.changes.network = true;
+                    // Its labels choose the configuration.
+                    self.changes.configuration |= is_own;
+                }
+            }
             Update::Service(..) => {}
+            Update::HostEndpoint(key, endpoint) => self.host(key, endpoint.map(|endpoint| *endpoint)),
+            Update::HostInterface(name, addresses) => {
+                let key = Key::cluster(name);
+                self.changes.endpoints |= put(&mut self.host_addresses, key, addresses);
+            }
             Update::EndpointSlice(key, slice) => self.slice(key, slice.as_deref()),
             Update::KubernetesNetworkPolicy(key, policy) => {
                 let compiled = policy.map(|policy| compile::kubernetes(&policy));
@@ -183,12 +244,26 @@ impl Cluster {
                 self.policy(PolicyKind::NetworkPolicy, key, compiled);
             }
             Update::GlobalNetworkPolicy(key, policy) => {
-                // Those for host endpoints before connection tracking or translation have no say about workloads.
-                let policy = policy.filter(|policy| !policy.spec.do_not_track && !policy.spec.pre_dnat);
                 let compiled = policy.map(|policy| compile::global_network_policy(&policy.spec));
                 self.policy(PolicyKind::GlobalNetworkPolicy, key, compiled);
             }
-            Update::Tier(key, tier) => put(&mut self.tiers, key, tier.map(|tier| tier.spec)),
+            Update::StagedNetworkPolicy(key, policy) => {
+                let compiled =
+                    policy.and_then(|policy| compile::staged_network_policy(&policy.spec, &key.namespace));
+                self.policy(PolicyKind::StagedNetworkPolicy, key, compiled);
+            }
+            Update::StagedGlobalNetworkPolicy(key, policy) => {
+                let compiled = policy.and_then(|policy| compile::staged_global_network_policy(&policy.spec));
+                self.policy(PolicyKind::StagedGlobalNetworkPolicy, key, compiled);
+            }
+            Update::StagedKubernetesNetworkPolicy(key, policy) => {
+                let compiled =
+                    policy.and_then(|policy| compile::staged_kubernetes(&policy.spec, &key.namespace));
+                self.policy(PolicyKind::StagedKubernetesNetworkPolicy, key, compiled);
+            }
+            Update::Tier(key, tier) => {
+                self.changes.endpoints |= put(&mut self.tiers, key, tier.map(|tier| tier.spec));
+            }
             Update::NetworkSet(key, set) => {
                 let content = set.map(|set| (set.metadata.labels.unwrap_or_default(), set.spec.nets));
                 self.network_set(key, content);
@@ -197,186 +272,19 @@ impl Cluster {
                 let content = set.map(|set| (set.metadata.labels.unwrap_or_default(), set.spec.nets));
                 self.network_set(key, content);
             }
-            Update::IpPool(key, pool) => put(&mut self.pools, key, pool.map(|pool| pool.spec)),
-            Update::BlockAffinity(key, affinity) => put(&mut self.affinities, key, affinity.map(|a| a.spec)),
-            Update::FelixConfiguration(key, object) => put(&mut self.felix, key, object.map(|o| o.spec)),
-            Update::BgpConfiguration(key, object) => put(&mut self.bgp, key, object.map(|o| o.spec)),
-        }
-    }
-
-    /// Holds the sets of the rules that are enforced here, and no others.
-    pub(super) fn activate(&mut self) {
-        let mut wanted: BTreeMap<String, Arc<SetSpec>> = BTreeMap::new();
-        let policies = self
-            .active_policies()
-            .into_iter()
-            .filter_map(|id| self.policies.get(id));
-        let policy_rules = policies.flat_map(|policy| policy.ingress.iter().chain(&policy.egress).flatten());
-        let used: BTreeSet<&String> = self.locals.values().flat_map(|local| &local.profiles).collect();
-        let profiles = used.into_iter().filter_map(|name| self.profiles.get(name));
-        let profile_rules = profiles.flat_map(|profile| profile.ingress.iter().chain(&profile.egress));
-        for set in policy_rules.chain(profile_rules).flat_map(RuleModel::sets) {
-            wanted.entry(set.id.clone()).or_insert_with(|| Arc::clone(set));
-        }
-        for (id, set) in &wanted {
-            if !self.held.contains_key(id) {
-                self.sets.acquire(set);
+            Update::IpPool(key, pool) => {
+                self.changes.network |= put(&mut self.pools, key, pool.map(|pool| pool.spec));
+            }
+            Update::BlockAffinity(key, affinity) => {
+                self.changes.network |= put(&mut self.affinities, key, affinity.map(|a| a.spec));
+            }
+            Update::FelixConfiguration(key, object) => {
+                self.changes.configuration |= put(&mut self.felix, key, object.map(|o| o.spec));
+            }
+            Update::BgpConfiguration(key, object) => {
+                self.changes.network |= put(&mut self.bgp, key, object.map(|o| o.spec));
             }
         }
-        for (id, set) in &self.held {
-            if !wanted.contains_key(id) {
-                self.sets.release(set);
-            }
-        }
-        self.held = wanted;
-    }
-
-    /// Policies that apply to some endpoint of this node.
-    pub(super) fn active_policies(&self) -> BTreeSet<&PolicyId> {
-        let items = self.locals.keys();
-        items
-            .flat_map(|item| self.local_index.selectors_of(item))
-            .collect()
-    }
-
-    fn trouble(&mut self, label: String, trouble: Option<String>) {
-        match trouble {
-            Some(trouble) => self.troubles.insert(label, trouble),
-            None => self.troubles.remove(&label),
-        };
-    }
-
-    fn policy(&mut self, kind: PolicyKind, key: Key, compiled: Option<Compiled>) {
-        let id = PolicyId { kind, key };
-        let problems = compiled.as_ref().map(|compiled| compiled.problems.join("; "));
-        self.trouble(id.shown(), problems.filter(|text| !text.is_empty()));
-        match compiled {
-            Some(Compiled { policy, .. }) => {
-                self.local_index.set_selector(&id, policy.selector.clone());
-                self.policies.insert(id, policy);
-            }
-            None => {
-                self.local_index.remove_selector(&id);
-                self.policies.remove(&id);
-            }
-        }
-    }
-
-    fn profile(&mut self, name: &str, profile: Option<Profile>) {
-        let labels = profile
-            .as_ref()
-            .map(|profile| profile.spec.labels_to_apply.clone())
-            .unwrap_or_default();
-        self.sets.set_parent(name, labels.clone());
-        self.local_index.set_parent(name, labels);
-        let Some(profile) = profile else {
-            self.profiles.remove(name);
-            return;
-        };
-        let mut problems = Vec::new();
-        let mut rules = |direction, rules| compile::compile_rules(direction, rules, "", &mut problems);
-        let compiled = ProfileRules {
-            ingress: rules(Direction::Ingress, &profile.spec.ingress),
-            egress: rules(Direction::Egress, &profile.spec.egress),
-        };
-        self.profiles.insert(name.to_owned(), compiled);
-    }
-
-    fn workload(&mut self, item: Item, endpoint: Option<WorkloadEndpoint>) {
-        let parse = |spec: &workload_endpoint::WorkloadEndpointSpec| -> Vec<IpNet> {
-            let nets = spec.ip_networks.iter();
-            nets.filter_map(|text| parse_cidr_or_address(text)).collect()
-        };
-        let endpoint = endpoint.map(|endpoint| (parse(&endpoint.spec), endpoint));
-        let Some((nets, endpoint)) = endpoint.filter(|(nets, _)| !nets.is_empty()) else {
-            self.sets.remove_item(&item);
-            self.local_index.remove_item(&item);
-            self.locals.remove(&item);
-            return;
-        };
-        let labels = endpoint.metadata.labels.clone().unwrap_or_default();
-        let spec = endpoint.spec;
-        let ports = spec.ports.iter().filter(|port| !port.name.is_empty());
-        let ports = ports.filter_map(|port| Some((port.name.clone(), port.protocol.number()?, port.port)));
-        let addresses = Addresses {
-            nets: nets.clone(),
-            ports: ports.collect(),
-        };
-        let profiles = spec.profiles.clone();
-        self.sets
-            .set_item(&item, labels.clone(), profiles.clone(), addresses);
-        if spec.node != self.node || spec.interface_name.is_empty() {
-            self.local_index.remove_item(&item);
-            self.locals.remove(&item);
-            return;
-        }
-        self.local_index.set_item(&item, labels, profiles);
-        let namespace = endpoint.metadata.namespace.unwrap_or_default();
-        let workload = if spec.pod.is_empty() {
-            spec.workload
-        } else {
-            format!("{namespace}/{}", spec.pod)
-        };
-        self.locals.insert(
-            item,
-            Local {
-                interface: spec.interface_name,
-                nets,
-                profiles: spec.profiles,
-                orchestrator: spec.orchestrator,
-                workload,
-                endpoint: spec.endpoint,
-                mac: spec.mac,
-                is_spoofing: !spec.allow_spoofed_source_prefixes.is_empty(),
-            },
-        );
-    }
-
-    fn network_set(&mut self, key: Key, content: Option<(BTreeMap<String, String>, Vec<String>)>) {
-        let label = format!("NetworkSet {key}");
-        let item = Item::NetworkSet(key.clone());
-        let Some((mut labels, texts)) = content else {
-            self.trouble(label, None);
-            self.sets.remove_item(&item);
-            return;
-        };
-        let mut parents = Vec::new();
-        if !key.namespace.is_empty() {
-            labels.insert(meta::LABEL_NAMESPACE.to_owned(), key.namespace.clone());
-            parents.push(format!("{}{}", meta::NAMESPACE_PROFILE_PREFIX, key.namespace));
-        }
-        let bad = texts.iter().find(|text| parse_cidr_or_address(text).is_none());
-        self.trouble(label, bad.map(|text| format!("nets: {text:?} is no CIDR")));
-        let nets = texts
-            .iter()
-            .filter_map(|text| parse_cidr_or_address(text))
-            .collect();
-        let ports = Vec::new();
-        self.sets
-            .set_item(&item, labels, parents, Addresses { nets, ports });
-    }
-
-    fn slice(&mut self, key: Key, slice: Option<&EndpointSlice>) {
-        if let Some(service) = self.slices.remove(&key) {
-            self.sets.set_service(&service, &key, None);
-        }
-        let Some(slice) = slice else { return };
-        let labels = slice.metadata.labels.as_ref();
-        let Some(name) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) else {
-            return;
-        };
-        let service = Key::new(&key.namespace, name);
-        let texts = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-        let ports = slice.ports.iter().flatten().filter_map(|port| {
-            let protocol = v3::Protocol::from(port.protocol.as_deref().unwrap_or("TCP")).number()?;
-            Some((String::new(), protocol, u16::try_from(port.port?).ok()?))
-        });
-        let addresses = Addresses {
-            nets: texts.filter_map(|text| parse_cidr_or_address(text)).collect(),
-            ports: ports.collect(),
-        };
-        self.sets.set_service(&service, &key, Some(addresses));
-        self.slices.insert(key, service);
     }
 
     /// Order of a tier, and whether it denies what its policies did not decide. A tier that is not there comes last
@@ -394,9 +302,24 @@ impl Cluster {
     }
 }
 
-fn put<T>(map: &mut BTreeMap<String, T>, key: Key, value: Option<T>) {
+/// Sets or removes an entry; true when that changed it.
+fn put<T: PartialEq>(map: &mut BTreeMap<String, T>, key: Key, value: Option<T>) -> bool {
+    if map.get(&key.name) == value.as_ref() {
+        return false;
+    }
     match value {
         Some(value) => map.insert(key.name, value),
         None => map.remove(&key.name),
     };
+    true
+}
+
+/// A node without what changes with every heartbeat and does not concern us.
+fn strip(mut node: Node) -> Node {
+    node.metadata = ObjectMeta {
+        name: node.metadata.name,
+        labels: node.metadata.labels,
+        ..ObjectMeta::default()
+    };
+    node
 }

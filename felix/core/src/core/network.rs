@@ -1,47 +1,64 @@
 //! Routes, interfaces, kernel parameters, status files and the sets of pools and nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use caracal_api::net::parse_cidr_or_address;
 use caracal_api::routing::{self, Encapsulation, RouteOwner};
-use caracal_api::v3::{FelixConfigurationSpec, IPPoolAllowedUse, IPPoolSpec, ProgramClusterRoutes};
+use caracal_api::v3::{
+    EncapsulationMode, FelixConfigurationSpec, IPPoolAllowedUse, IPPoolSpec, ProgramClusterRoutes,
+};
+use caracal_api::virtual_::node::Node;
+use caracal_api::virtual_::workload_endpoint::QosControls;
 use ipnet::IpNet;
 
 use super::cluster::{Cluster, Local};
-use super::endpoints::by_interface;
 use crate::calc::model::version_of;
 use crate::calc::sets::halves;
 use crate::config::Config;
-use crate::desired::{EndpointStatus, Interface, IpSetMember, IpVersion, Route, RouteTarget, Sysctl};
-use crate::rules::static_chains::{ALL_HOSTS, ALL_POOLS, MASQUERADED_POOLS};
+use crate::desired::{
+    Bandwidth, EndpointStatus, Interface, IpSetMember, IpVersion, Route, RouteTarget, Sysctl,
+};
+use crate::rules::static_chains::{ALL_HOSTS, ALL_POOLS, Facts, MASQUERADED_POOLS, VXLAN_HOSTS};
 
-/// What is wanted beside tables and sets.
+/// What an endpoint needs beside chains.
 #[derive(Debug, Default)]
-pub(super) struct Network {
+pub(super) struct EndpointNetwork {
     pub(super) routes: BTreeMap<IpNet, Route>,
-    pub(super) interfaces: BTreeMap<String, Interface>,
-    pub(super) sysctls: Vec<Sysctl>,
-    pub(super) endpoint_statuses: BTreeMap<String, EndpointStatus>,
+    pub(super) interface: Option<Interface>,
+    pub(super) status: Option<(String, EndpointStatus)>,
 }
 
-pub(super) fn network(cluster: &Cluster, config: &Config, spec: &FelixConfigurationSpec) -> Network {
-    let mut network = Network::default();
-    let is_enabled = |net: &IpNet| config.ipv6_support || version_of(net) == IpVersion::V4;
-    for (name, (_, local)) in by_interface(cluster) {
-        for net in local.nets.iter().filter(|net| is_enabled(net)) {
-            let route = workload_route(name, net, config);
-            network.routes.entry(*net).or_insert(route);
-        }
-        network
-            .interfaces
-            .insert(name.to_owned(), interface(name, local, config));
-        network
-            .endpoint_statuses
-            .insert(status_name(local), status(local));
+/// Routes, kernel parameters and status file of a workload.
+pub(super) fn endpoint(name: &str, local: &Local, config: &Config) -> EndpointNetwork {
+    let floating = local.floating.iter().filter(|_| config.floating_ips);
+    let floating = floating.map(|(external, _)| IpNet::from(*external));
+    let nets = local.nets.iter().copied().chain(floating);
+    let enabled = nets.filter(|net| is_enabled(net, config));
+    EndpointNetwork {
+        routes: enabled
+            .map(|net| (net, workload_route(name, &net, config)))
+            .collect(),
+        interface: Some(interface(name, local, config)),
+        // Who waits for the file waits for routes too.
+        status: (!local.nets.is_empty()).then(|| (status_name(local), status(local))),
     }
+}
+
+fn is_enabled(net: &IpNet, config: &Config) -> bool {
+    config.ipv6_support || version_of(net) == IpVersion::V4
+}
+
+/// Routes to blocks of addresses, own ones and those of other nodes.
+pub(super) fn block_routes(
+    cluster: &Cluster,
+    config: &Config,
+    spec: &FelixConfigurationSpec,
+) -> BTreeMap<IpNet, Route> {
+    let mut routes = BTreeMap::new();
     for affinity in cluster.affinities.values() {
-        let Some(block) = parse_cidr_or_address(&affinity.cidr).filter(is_enabled) else {
+        let block = parse_cidr_or_address(&affinity.cidr);
+        let Some(block) = block.filter(|block| is_enabled(block, config)) else {
             continue;
         };
         let is_settled = affinity.state.is_confirmed() && !affinity.deleted && affinity.type_ != "virtual";
@@ -58,7 +75,7 @@ pub(super) fn network(cluster: &Cluster, config: &Config, spec: &FelixConfigurat
         };
         if let Some(target) = target {
             let protocol = config.route_protocol;
-            network.routes.entry(block).or_insert(Route {
+            routes.entry(block).or_insert(Route {
                 target,
                 protocol,
                 metric: None,
@@ -66,15 +83,19 @@ pub(super) fn network(cluster: &Cluster, config: &Config, spec: &FelixConfigurat
             });
         }
     }
-    if config.ip_forwarding {
-        network.sysctls = vec![sysctl(&["net", "ipv4", "ip_forward"], "1", false)];
-        if config.ipv6_support {
-            network
-                .sysctls
-                .push(sysctl(&["net", "ipv6", "conf", "all", "forwarding"], "1", true));
-        }
+    routes
+}
+
+/// Kernel parameters of the node.
+pub(super) fn sysctls(config: &Config) -> Vec<Sysctl> {
+    if !config.ip_forwarding {
+        return Vec::new();
     }
-    network
+    let mut sysctls = vec![sysctl(&["net", "ipv4", "ip_forward"], "1", false)];
+    if config.ipv6_support {
+        sysctls.push(sysctl(&["net", "ipv6", "conf", "all", "forwarding"], "1", true));
+    }
+    sysctls
 }
 
 fn workload_route(interface: &str, net: &IpNet, config: &Config) -> Route {
@@ -99,7 +120,7 @@ fn sysctl(path: &[&str], value: &str, is_optional: bool) -> Sysctl {
 }
 
 fn interface(name: &str, local: &Local, config: &Config) -> Interface {
-    let rp_filter = if local.is_spoofing && config.spoofing_allowed {
+    let rp_filter = if !local.source_prefixes.is_empty() && config.spoofing_allowed {
         "0"
     } else {
         "1"
@@ -120,10 +141,40 @@ fn interface(name: &str, local: &Local, config: &Config) -> Interface {
             conf("accept_ra", true, "0"),
         ]);
     }
+    let (to_workload, from_workload) = local.qos.as_ref().map_or((None, None), bandwidths);
     Interface {
         sysctls,
-        ..Interface::default()
+        to_workload,
+        from_workload,
     }
+}
+
+/// Limits of the bandwidth to and from a workload.
+fn bandwidths(qos: &QosControls) -> (Option<Bandwidth>, Option<Bandwidth>) {
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    let bucket = |rate, burst, peak, min_burst| {
+        let rate = number(rate).filter(|rate| *rate > 0)?;
+        Some(Bandwidth {
+            rate,
+            burst: number(burst).unwrap_or(rate),
+            peak_rate: number(peak),
+            min_burst: number(min_burst),
+        })
+    };
+    (
+        bucket(
+            qos.ingress_bandwidth,
+            qos.ingress_burst,
+            qos.ingress_peakrate,
+            qos.ingress_minburst,
+        ),
+        bucket(
+            qos.egress_bandwidth,
+            qos.egress_burst,
+            qos.egress_peakrate,
+            qos.egress_minburst,
+        ),
+    )
 }
 
 /// `<orchestrator> <workload> <endpoint>`, each escaped as in a URL path.
@@ -204,13 +255,35 @@ fn is_for_workloads(pool: &IPPoolSpec) -> bool {
     pool.allows(&IPPoolAllowedUse::Workload) || pool.allows(&IPPoolAllowedUse::Tunnel)
 }
 
-/// True when some pool of a family is translated on its way out.
-pub(super) fn masquerades(cluster: &Cluster, version: IpVersion) -> bool {
-    let mut pools = cluster
-        .pools
-        .values()
-        .filter(|pool| pool.nat_outgoing && is_for_workloads(pool));
-    pools.any(|pool| pool.network().is_some_and(|net| version_of(&net) == version))
+/// What static chains of an IP version depend on.
+pub(super) fn facts(cluster: &Cluster, config: &Config, version: IpVersion) -> Facts {
+    let own = |pool: &&IPPoolSpec| pool.network().is_some_and(|net| version_of(&net) == version);
+    let pools: Vec<&IPPoolSpec> = cluster.pools.values().filter(own).collect();
+    let is_used = |mode: fn(&IPPoolSpec) -> EncapsulationMode| {
+        pools.iter().any(|pool| mode(pool) != EncapsulationMode::Never)
+    };
+    let ipip = config
+        .ipip_enabled
+        .unwrap_or_else(|| is_used(IPPoolSpec::effective_ipip_mode));
+    let vxlan = config
+        .vxlan_enabled
+        .unwrap_or_else(|| is_used(IPPoolSpec::effective_vxlan_mode));
+    let bgp = cluster.bgp.get("default");
+    let services = bgp.into_iter().flat_map(|bgp| {
+        let cluster = bgp.service_cluster_ips.iter();
+        let all = cluster.chain(&bgp.service_external_ips);
+        all.chain(&bgp.service_load_balancer_ips)
+    });
+    let nets = services.filter_map(|net| parse_cidr_or_address(&net.cidr));
+    let nets: BTreeSet<IpNet> = nets.filter(|net| version_of(net) == version).collect();
+    Facts {
+        masquerades: pools
+            .iter()
+            .any(|pool| pool.nat_outgoing && is_for_workloads(pool)),
+        ipip: ipip && version == IpVersion::V4,
+        vxlan,
+        service_nets: nets.into_iter().collect(),
+    }
 }
 
 /// Sets that do not come from selectors.
@@ -220,17 +293,26 @@ pub(super) fn static_sets(cluster: &Cluster, config: &Config) -> Vec<(&'static s
         let nets = pools.filter_map(IPPoolSpec::network).flat_map(halves);
         nets.map(IpSetMember::Net).collect()
     };
-    let hosts = cluster.nodes.values().flat_map(|node| [node.ipv4(), node.ipv6()]);
-    let hosts = hosts.flatten().map(|net| IpNet::from(net.addr()));
-    let hosts = hosts
-        .chain(config.external_nodes.iter().copied())
-        .flat_map(halves);
+    let addresses = |is_wanted: fn(&Node) -> bool| {
+        let nodes = cluster.nodes.values().filter(|node| is_wanted(node));
+        let own = nodes.flat_map(|node| [node.ipv4(), node.ipv6()]).flatten();
+        let own = own.map(|net| IpNet::from(net.addr()));
+        let all = own.chain(config.external_nodes.iter().copied());
+        all.flat_map(halves).map(IpSetMember::Net).collect()
+    };
     vec![
         (ALL_POOLS, pools(is_for_workloads)),
         (
             MASQUERADED_POOLS,
             pools(|pool| pool.nat_outgoing && is_for_workloads(pool)),
         ),
-        (ALL_HOSTS, hosts.map(IpSetMember::Net).collect()),
+        (ALL_HOSTS, addresses(|_| true)),
+        (
+            VXLAN_HOSTS,
+            addresses(|node| {
+                let spec = &node.spec;
+                !spec.ipv4_vxlan_tunnel_addr.is_empty() || !spec.ipv6_vxlan_tunnel_addr.is_empty()
+            }),
+        ),
     ]
 }

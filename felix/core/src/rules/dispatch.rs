@@ -1,66 +1,104 @@
-//! From an interface to its chain, in two steps when there are many. Source: Calico `felix/rules/dispatch.go`.
+//! From an interface to its chain: by a map where the backend has maps, else in two steps when there are many. Source:
+//! Calico `felix/rules/dispatch.go`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::endpoint::workload_chain;
-use super::{Action, Match, Rule};
+use super::{Action, End, Match, Rule};
 use crate::calc::model::Direction;
-use crate::config::Config;
 
-/// The chains that send packets of workload interfaces to the chains of these; unknown interfaces are denied.
-#[must_use]
-pub fn workloads(
-    direction: Direction,
-    interfaces: &BTreeSet<String>,
-    config: &Config,
-) -> BTreeMap<String, Vec<Rule>> {
-    let root = match direction {
-        Direction::Ingress => "cali-to-wl-dispatch",
-        Direction::Egress => "cali-from-wl-dispatch",
-    };
-    let prefix = common_prefix(interfaces);
-    let mut groups: BTreeMap<Option<char>, Vec<&String>> = BTreeMap::new();
-    for interface in interfaces {
-        let next = interface.get(prefix.len()..).and_then(|rest| rest.chars().next());
-        groups.entry(next).or_default().push(interface);
-    }
-    let end = || Rule::new([], config.deny()).comment("Unknown interface");
-    let direct = |interface: &str| {
-        let goto = Action::Goto(workload_chain(direction, interface));
-        Rule::new([interface_match(direction, interface.to_owned())], goto)
-    };
-    let mut chains = BTreeMap::new();
-    let mut rules = Vec::new();
-    for (next, members) in groups {
-        match next.filter(|next| next.is_ascii_alphanumeric() && members.len() > 1) {
-            None => rules.extend(members.iter().map(|interface| direct(interface))),
-            Some(next) => {
-                let child = format!("{root}-{next}");
-                let criterion = interface_match(direction, format!("{prefix}{next}+"));
-                rules.push(Rule::new([criterion], Action::Goto(child.clone())));
-                let gotos = members.iter().map(|interface| direct(interface));
-                chains.insert(child, gotos.chain([end()]).collect());
+/// How packets are told apart.
+#[derive(Clone, Debug)]
+pub struct Dispatch<'a> {
+    /// Name of the first chain; names of the others begin with it.
+    pub root: &'a str,
+    /// By the interface that packets came in by (source) or leave by (destination).
+    pub end: End,
+    /// Chains by interface.
+    pub chains: &'a BTreeMap<String, String>,
+    /// What comes before everything else.
+    pub first: Vec<Rule>,
+    /// What happens to packets of other interfaces.
+    pub last: Vec<Rule>,
+}
+
+impl Dispatch<'_> {
+    /// Chains that compare the interface step by step.
+    #[must_use]
+    pub fn tree(&self) -> BTreeMap<String, Vec<Rule>> {
+        let prefix = common_prefix(self.chains);
+        let mut groups: BTreeMap<Option<char>, Vec<(&String, &String)>> = BTreeMap::new();
+        for (interface, chain) in self.chains {
+            let next = interface.get(prefix.len()..).and_then(|rest| rest.chars().next());
+            groups.entry(next).or_default().push((interface, chain));
+        }
+        let direct = |(interface, chain): &(&String, &String)| {
+            let criterion = interface_match(self.end, (*interface).clone());
+            Rule::new([criterion], Action::Goto((*chain).clone()))
+        };
+        let mut chains = BTreeMap::new();
+        let mut rules = self.first.clone();
+        for (next, members) in groups {
+            match next.filter(|next| next.is_ascii_alphanumeric() && members.len() > 1) {
+                None => rules.extend(members.iter().map(direct)),
+                Some(next) => {
+                    let child = format!("{}-{next}", self.root);
+                    let criterion = interface_match(self.end, format!("{prefix}{next}+"));
+                    rules.push(Rule::new([criterion], Action::Goto(child.clone())));
+                    let gotos = members.iter().map(direct);
+                    chains.insert(child, gotos.chain(self.last.iter().cloned()).collect());
+                }
             }
         }
+        rules.extend(self.last.iter().cloned());
+        chains.insert(self.root.to_owned(), rules);
+        chains
     }
-    rules.push(end());
-    chains.insert(root.to_owned(), rules);
-    chains
+
+    /// One chain that looks the interface up in a map of the chain's name.
+    #[must_use]
+    pub fn by_map(&self) -> Vec<Rule> {
+        let lookup = Action::Dispatch {
+            end: self.end,
+            map: self.root.to_owned(),
+        };
+        let mut rules = self.first.clone();
+        rules.push(Rule::new([], lookup));
+        rules.extend(self.last.iter().cloned());
+        rules
+    }
 }
 
-/// The criterion for packets of an interface, as the workload's direction has it.
+/// The end of a packet at which a workload's interface is met.
 #[must_use]
-pub const fn interface_match(direction: Direction, name: String) -> Match {
-    let negated = false;
+pub const fn workload_end(direction: Direction) -> End {
     match direction {
-        Direction::Ingress => Match::OutInterface { name, negated },
-        Direction::Egress => Match::InInterface { name, negated },
+        Direction::Ingress => End::Destination,
+        Direction::Egress => End::Source,
     }
 }
 
-fn common_prefix(names: &BTreeSet<String>) -> String {
+/// The end of a packet at which a host's interface is met: what comes in by it is its ingress.
+#[must_use]
+pub const fn host_end(direction: Direction) -> End {
+    match direction {
+        Direction::Ingress => End::Source,
+        Direction::Egress => End::Destination,
+    }
+}
+
+/// The criterion for packets that came in (source) or leave (destination) by an interface.
+#[must_use]
+pub const fn interface_match(end: End, name: String) -> Match {
+    let negated = false;
+    match end {
+        End::Destination => Match::OutInterface { name, negated },
+        End::Source => Match::InInterface { name, negated },
+    }
+}
+
+fn common_prefix(names: &BTreeMap<String, String>) -> String {
     // Of sorted names, what the first and the last share, all share.
-    let (Some(first), Some(last)) = (names.first(), names.last()) else {
+    let (Some((first, _)), Some((last, _))) = (names.first_key_value(), names.last_key_value()) else {
         return String::new();
     };
     let shared = first.chars().zip(last.chars()).take_while(|(a, b)| a == b);

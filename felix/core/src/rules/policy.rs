@@ -13,9 +13,6 @@ use crate::calc::model::{Peer, RuleAction, RuleModel, SetSpec, version_of};
 use crate::config::Config;
 use crate::desired::IpVersion;
 
-/// Ports that one rule can hold; a range counts as two.
-const PORT_SLOTS: usize = 15;
-
 /// A criterion on a mark bit.
 #[must_use]
 pub const fn mark(bit: u32, is_set: bool) -> Match {
@@ -58,11 +55,67 @@ pub fn chain(rules: &[RuleModel], version: IpVersion, config: &Config, title: &s
     out
 }
 
-fn expand(rule: &RuleModel, version: IpVersion, config: &Config, out: &mut Vec<Rule>) {
+/// The rules of a staged policy's chain: they count what each rule would decide, and decide nothing.
+#[must_use]
+pub fn staged_chain(rules: &[RuleModel], version: IpVersion, config: &Config, title: &str) -> Vec<Rule> {
+    let mut out = Vec::new();
+    let enforced = rules.iter().filter(|rule| rule.action != RuleAction::Log);
+    for rule in enforced.filter(|rule| rule.applies_to(version)) {
+        let matches = criteria(rule, version, config, &mut out);
+        let action = match rule.action {
+            RuleAction::Allow => "allow",
+            RuleAction::Deny => "deny",
+            RuleAction::Pass => "pass",
+            RuleAction::Log => "log",
+        };
+        out.push(Rule::new(matches, Action::Return).comment(format!("Would {action}")));
+    }
+    if let Some(first) = out.first_mut() {
+        first.comments.push(title.to_owned());
+    }
+    out
+}
+
+/// The rules of the table for one rule of the model.
+pub(super) fn expand(rule: &RuleModel, version: IpVersion, config: &Config, out: &mut Vec<Rule>) {
+    let matches = criteria(rule, version, config, out);
+    verdict(matches, rule.action, config, out);
+}
+
+/// What is done with packets that meet criteria.
+pub(super) fn verdict(mut matches: Vec<Match>, action: RuleAction, config: &Config, out: &mut Vec<Rule>) {
+    let marks = config.marks;
+    let (bit, verdict) = match action {
+        RuleAction::Allow => (marks.accept, Action::Return),
+        RuleAction::Pass => (marks.pass, Action::Return),
+        RuleAction::Deny => (marks.drop, config.deny()),
+        RuleAction::Log => {
+            let prefix = format!("{}: ", config.log_prefix);
+            matches.extend(config.log_rate.map(|(packets, per)| Match::RateWithin {
+                packets,
+                per,
+                burst: config.log_burst,
+            }));
+            out.push(Rule::new(matches, Action::Log { prefix }));
+            return;
+        }
+    };
+    out.push(Rule::new(matches, set_mark(bit)));
+    out.push(Rule::new([mark(bit, true)], verdict));
+}
+
+/// Criteria of one rule of the table, after rules that work out what one rule cannot say.
+fn criteria(rule: &RuleModel, version: IpVersion, config: &Config, out: &mut Vec<Rule>) -> Vec<Match> {
     let mut blocks = Vec::new();
     let mut matches = plain_matches(rule);
     for (end, peer) in [(End::Source, &rule.source), (End::Destination, &rule.destination)] {
-        peer_matches(end, peer, version, &mut matches, &mut blocks, rule.protocol);
+        let of = Of {
+            end,
+            version,
+            slots: config.backend.port_slots(),
+            protocol: rule.protocol,
+        };
+        peer_matches(of, peer, &mut matches, &mut blocks);
     }
     if let Some((type_, code)) = rule.icmp {
         matches.push(icmp(type_, code, false));
@@ -82,18 +135,7 @@ fn expand(rule: &RuleModel, version: IpVersion, config: &Config, out: &mut Vec<R
         }
         matches.push(mark(marks.scratch0, true));
     }
-    let (bit, verdict) = match rule.action {
-        RuleAction::Allow => (marks.accept, Action::Return),
-        RuleAction::Pass => (marks.pass, Action::Return),
-        RuleAction::Deny => (marks.drop, config.deny()),
-        RuleAction::Log => {
-            let prefix = format!("{}: ", config.log_prefix);
-            out.push(Rule::new(matches, Action::Log { prefix }));
-            return;
-        }
-    };
-    out.push(Rule::new(matches, set_mark(bit)));
-    out.push(Rule::new([mark(bit, true)], verdict));
+    matches
 }
 
 fn plain_matches(rule: &RuleModel) -> Vec<Match> {
@@ -117,14 +159,22 @@ struct Block {
     any: Vec<Vec<Match>>,
 }
 
-fn peer_matches(
+/// Of what criteria are.
+#[derive(Clone, Copy)]
+struct Of {
     end: End,
-    peer: &Peer,
     version: IpVersion,
-    matches: &mut Vec<Match>,
-    blocks: &mut Vec<Block>,
+    slots: Option<usize>,
     protocol: Option<u8>,
-) {
+}
+
+fn peer_matches(of: Of, peer: &Peer, matches: &mut Vec<Match>, blocks: &mut Vec<Block>) {
+    let Of {
+        end,
+        version,
+        slots,
+        protocol,
+    } = of;
     for (nets, negated) in [(&peer.nets, false), (&peer.not_nets, true)] {
         let own = nets.iter().filter(|net| version_of(net) == version);
         let mut any: Vec<Match> = own.map(|net| net_match(end, *net)).collect();
@@ -146,7 +196,7 @@ fn peer_matches(
         (&peer.not_ports, &peer.not_named_ports, true),
     ];
     for (ranges, named, negated) in ports {
-        let mut any: Vec<Match> = split_ports(ranges)
+        let mut any: Vec<Match> = split_ports(ranges, slots)
             .into_iter()
             .map(|ports| Match::Ports {
                 end,
@@ -219,21 +269,45 @@ fn negate(criterion: Match, invert: bool) -> Match {
     }
 }
 
-fn split_ports(ranges: &[PortRange]) -> Vec<Vec<PortRange>> {
+/// Lists of ports that one criterion can hold each.
+pub(super) fn split_ports(ranges: &[PortRange], slots: Option<usize>) -> Vec<Vec<PortRange>> {
+    let ranges = normal(ranges.to_vec());
+    let Some(slots_max) = slots else {
+        return if ranges.is_empty() {
+            Vec::new()
+        } else {
+            vec![ranges]
+        };
+    };
     let mut groups: Vec<Vec<PortRange>> = Vec::new();
-    let mut used = PORT_SLOTS;
+    let mut used = slots_max;
     for range in ranges {
         let slots = if range.min == range.max { 1 } else { 2 };
-        if used + slots > PORT_SLOTS {
+        if used + slots > slots_max {
             groups.push(Vec::new());
             used = 0;
         }
         used += slots;
         if let Some(group) = groups.last_mut() {
-            group.push(*range);
+            group.push(range);
         }
     }
     groups
+}
+
+/// Ranges sorted, and joined where they touch.
+pub(super) fn normal(mut ranges: Vec<PortRange>) -> Vec<PortRange> {
+    ranges.sort();
+    let mut joined: Vec<PortRange> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if u32::from(range.min) <= u32::from(last.max) + 1 => {
+                last.max = last.max.max(range.max);
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 fn write_block(index: usize, block: Block, config: &Config, out: &mut Vec<Rule>) {
@@ -254,4 +328,31 @@ fn write_block(index: usize, block: Block, config: &Config, out: &mut Vec<Rule>)
         [mark(marks.scratch1, false)],
         clear_mark(marks.scratch0),
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_takes_two_of_fifteen_places() {
+        let range = |min, max| PortRange { min, max };
+        let ranges: Vec<PortRange> = (0..9).map(|n| range(n * 10, n * 10 + 5)).collect();
+        let lens = |slots| -> Vec<usize> { split_ports(&ranges, slots).iter().map(Vec::len).collect() };
+        assert_eq!(lens(Some(15)), [7, 2]);
+        assert_eq!(lens(None), [9]);
+        assert!(split_ports(&[], None).is_empty() && split_ports(&[], Some(15)).is_empty());
+    }
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        let range = |min, max| PortRange { min, max };
+        let joined = normal(vec![
+            range(80, 90),
+            range(1, 1),
+            range(91, 91),
+            range(65_535, 65_535),
+        ]);
+        assert_eq!(joined, [range(1, 1), range(80, 91), range(65_535, 65_535)]);
+    }
 }

@@ -1,13 +1,18 @@
 //! Chains that every node has, and our rules in the kernel's chains. Source: Calico `felix/rules/static.go`.
 
+mod overlay;
+
 use std::collections::BTreeMap;
 
 use caracal_api::names;
+use ipnet::IpNet;
 
 use super::policy::{clear_mark, mark, set_mark};
-use super::{Action, ConnState, End, Match, Rule};
+use super::{Action, ConnState, End, Match, Rule, failsafe};
+use crate::calc::model::Direction;
 use crate::config::{Config, EndpointToHostAction};
 use crate::desired::{IpVersion, KernelChain, Table, TableName};
+use overlay::{postrouting, service_loops, tunnel_input, tunnel_output, vxlan};
 
 /// Set of all pools.
 pub const ALL_POOLS: &str = "network-ip-pools";
@@ -16,22 +21,38 @@ pub const MASQUERADED_POOLS: &str = "masq-ipam-pools";
 /// Set of the nodes' addresses.
 pub const ALL_HOSTS: &str = "all-hosts-net";
 
-/// What static chains depend on beside the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Set of the addresses that packets of the VXLAN overlay come from.
+pub const VXLAN_HOSTS: &str = "all-vxlan-net";
+
+/// What static chains depend on beside the configuration, for one IP version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Some pool is translated on its way out.
     pub masquerades: bool,
+    /// IP-in-IP is in use.
+    pub ipip: bool,
+    /// VXLAN is in use.
+    pub vxlan: bool,
+    /// Addresses of Services that must not be routed back and forth.
+    pub service_nets: Vec<IpNet>,
 }
 
 /// Our part of a table that does not depend on endpoints and policies.
 #[must_use]
-pub fn table(name: TableName, version: IpVersion, config: &Config, facts: Facts) -> Table {
-    match name {
-        TableName::Raw => raw(config),
-        TableName::Mangle => mangle(config),
+pub fn table(name: TableName, version: IpVersion, config: &Config, facts: &Facts) -> Table {
+    let mut table = match name {
+        TableName::Raw => raw(version, config, facts),
+        TableName::Mangle => mangle(version, config),
         TableName::Nat => nat(version, config, facts),
-        TableName::Filter => filter(version, config),
+        TableName::Filter => filter(version, config, facts),
+    };
+    if config.is_append_mode {
+        for chain in table.kernel_chains.values_mut() {
+            chain.inserted.append(&mut chain.appended);
+            std::mem::swap(&mut chain.inserted, &mut chain.appended);
+        }
     }
+    table
 }
 
 fn jump(chain: &str) -> Action {
@@ -66,10 +87,12 @@ fn to_workload(prefix: &str) -> Match {
     }
 }
 
-fn raw(config: &Config) -> Table {
+fn raw(version: IpVersion, config: &Config, facts: &Facts) -> Table {
     let marks = config.marks;
     let is_from_workload = mark(marks.scratch0, true);
     let mut prerouting = vec![Rule::new([], clear_mark(marks.all()))];
+    let untracked = facts.vxlan.then(|| Rule::new(vxlan(config), Action::NoTrack));
+    prerouting.extend(untracked.clone());
     for prefix in &config.interface_prefixes {
         prerouting.push(Rule::new([from_workload(prefix)], set_mark(marks.scratch0)));
     }
@@ -79,19 +102,16 @@ fn raw(config: &Config) -> Table {
         Rule::new([mark(marks.scratch0, false)], jump("cali-from-host-endpoint")),
         Rule::new([mark(marks.accept, true)], Action::Accept),
     ]);
-    let output = vec![
+    let mut output = vec![
         Rule::new([], clear_mark(marks.all())),
         Rule::new([], jump("cali-to-host-endpoint")),
-        Rule::new([mark(marks.accept, true)], Action::Accept),
     ];
+    output.extend(untracked);
+    output.push(Rule::new([mark(marks.accept, true)], Action::Accept));
+    let mut own = chains([("cali-PREROUTING", prerouting), ("cali-OUTPUT", output)]);
+    own.extend(failsafe_chains(TableName::Raw, version, config));
     Table {
-        chains: chains([
-            ("cali-PREROUTING", prerouting),
-            ("cali-OUTPUT", output),
-            ("cali-rpf-skip", Vec::new()),
-            ("cali-from-host-endpoint", Vec::new()),
-            ("cali-to-host-endpoint", Vec::new()),
-        ]),
+        chains: own,
         kernel_chains: hooks(&[("PREROUTING", "cali-PREROUTING"), ("OUTPUT", "cali-OUTPUT")]),
         ..Table::default()
     }
@@ -104,7 +124,7 @@ fn conn_state(states: &[ConnState], negated: bool) -> Match {
     }
 }
 
-fn mangle(config: &Config) -> Table {
+fn mangle(version: IpVersion, config: &Config) -> Table {
     let marks = config.marks;
     let accepted = || mark(marks.accept, true);
     let established = conn_state(&[ConnState::Related, ConnState::Established], false);
@@ -123,13 +143,10 @@ fn mangle(config: &Config) -> Table {
         ),
         Rule::new([accepted()], Action::Return).comment("Host endpoint policy accepted packet."),
     ];
+    let mut own = chains([("cali-PREROUTING", prerouting), ("cali-POSTROUTING", postrouting)]);
+    own.extend(failsafe_chains(TableName::Mangle, version, config));
     Table {
-        chains: chains([
-            ("cali-PREROUTING", prerouting),
-            ("cali-POSTROUTING", postrouting),
-            ("cali-from-host-endpoint", Vec::new()),
-            ("cali-to-host-endpoint", Vec::new()),
-        ]),
+        chains: own,
         kernel_chains: hooks(&[
             ("PREROUTING", "cali-PREROUTING"),
             ("POSTROUTING", "cali-POSTROUTING"),
@@ -138,7 +155,7 @@ fn mangle(config: &Config) -> Table {
     }
 }
 
-fn nat(version: IpVersion, config: &Config, facts: Facts) -> Table {
+fn nat(version: IpVersion, config: &Config, facts: &Facts) -> Table {
     let mut kernel_chains = hooks(&[("PREROUTING", "cali-PREROUTING"), ("OUTPUT", "cali-OUTPUT")]);
     // Last, so that the masquerade rules of others come first.
     let appended = vec![Rule::new([], jump("cali-POSTROUTING"))];
@@ -153,15 +170,7 @@ fn nat(version: IpVersion, config: &Config, facts: Facts) -> Table {
         chains: chains([
             ("cali-PREROUTING", vec![Rule::new([], jump("cali-fip-dnat"))]),
             ("cali-OUTPUT", vec![Rule::new([], jump("cali-fip-dnat"))]),
-            (
-                "cali-POSTROUTING",
-                vec![
-                    Rule::new([], jump("cali-fip-snat")),
-                    Rule::new([], jump("cali-nat-outgoing")),
-                ],
-            ),
-            ("cali-fip-dnat", Vec::new()),
-            ("cali-fip-snat", Vec::new()),
+            ("cali-POSTROUTING", postrouting(version, facts)),
             ("cali-nat-outgoing", outgoing),
         ]),
         kernel_chains,
@@ -210,18 +219,15 @@ fn outgoing(version: IpVersion, config: &Config) -> Vec<Rule> {
     rules
 }
 
-fn filter(version: IpVersion, config: &Config) -> Table {
+fn filter(version: IpVersion, config: &Config, facts: &Facts) -> Table {
     let marks = config.marks;
     let accepted = || mark(marks.accept, true);
     let prefixes = || config.interface_prefixes.iter();
-    let mut input: Vec<Rule> = prefixes()
-        .map(|prefix| {
-            Rule::new(
-                [from_workload(prefix)],
-                Action::Goto("cali-wl-to-host".to_owned()),
-            )
-        })
-        .collect();
+    let mut input = tunnel_input(version, config, facts);
+    input.extend(prefixes().map(|prefix| {
+        let to_host = Action::Goto("cali-wl-to-host".to_owned());
+        Rule::new([from_workload(prefix)], to_host)
+    }));
     input.extend([
         Rule::new([accepted()], config.filter_allow()),
         Rule::new([], clear_mark(marks.all())),
@@ -241,6 +247,7 @@ fn filter(version: IpVersion, config: &Config) -> Table {
     let mut output = vec![Rule::new([accepted()], config.filter_allow())];
     // The node may always reach its own workloads.
     output.extend(prefixes().map(|prefix| Rule::new([to_workload(prefix)], Action::Return)));
+    output.extend(tunnel_output(version, config, facts));
     output.extend([
         Rule::new([], clear_mark(marks.all())),
         Rule::new(
@@ -260,24 +267,50 @@ fn filter(version: IpVersion, config: &Config) -> Table {
             Rule::new([], set_mark(marks.accept)),
         ];
     }
-    let empty = [
-        "cali-from-host-endpoint",
-        "cali-to-host-endpoint",
-        "cali-from-hep-forward",
-        "cali-to-hep-forward",
-        "cali-cidr-block",
-    ];
-    let mut own = chains(empty.map(|name| (name, Vec::new())));
-    own.extend(chains([
+    let mut own = chains([
         ("cali-INPUT", input),
         ("cali-FORWARD", forward),
         ("cali-OUTPUT", output),
         ("cali-wl-to-host", workload_to_host(version, config)),
-    ]));
+        ("cali-cidr-block", service_loops(config, facts)),
+    ]);
+    own.extend(failsafe_chains(TableName::Filter, version, config));
     Table {
         chains: own,
         kernel_chains,
         ..Table::default()
+    }
+}
+
+fn failsafe_chains(table: TableName, version: IpVersion, config: &Config) -> BTreeMap<String, Vec<Rule>> {
+    let rules = |direction| failsafe::chain(direction, table, version, config);
+    chains([
+        ("cali-failsafe-in", rules(Direction::Ingress)),
+        ("cali-failsafe-out", rules(Direction::Egress)),
+    ])
+}
+
+fn protocol(number: u8) -> Match {
+    Match::Protocol {
+        number,
+        negated: false,
+    }
+}
+
+fn local(end: End) -> Match {
+    Match::LocalAddress {
+        end,
+        limit_to_out_interface: false,
+        negated: false,
+    }
+}
+
+fn in_set(version: IpVersion, end: End, id: &str) -> Match {
+    Match::Set {
+        end,
+        set: names::ip_set_name(version, id),
+        port: None,
+        negated: false,
     }
 }
 
