@@ -22,6 +22,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 
 ## While working on it
 .PHONY: check fmt crds docs-cli bench-ctl test-unit test-netns test-kill test-rbac clean
+.PHONY: check fmt crds reference test-unit test-netns test-kill clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -40,6 +41,8 @@ docs-cli: ## write docs/cli.md from caracalctl's own definitions
 bench-ctl: ## caracalctl beside kubectl: get and apply of 1,000 policies (docs/performance.md)
 	$(CARGO) build --locked --release -p caracal-apiserver -p caracal-ctl
 	@scripts/bench-ctl.sh
+reference: ## write docs/reference/felix-configuration.md from the table of parameters
+	CARACAL_WRITE_REFERENCE=1 $(CARGO) test --locked -q -p caracal-felix-core --test reference
 
 test-unit: ## what needs neither root nor network
 	@scripts/test.sh unit
@@ -55,3 +58,8 @@ test-rbac: build ## the controllers with the chart's rights, on the empty cluste
 
 clean: ## remove build output
 	$(CARGO) clean
+
+## Measurements
+.PHONY: bench-felix-core
+bench-felix-core: ## the policy calculation alone: time and memory at the sizes of the goals
+	$(CARGO) bench --locked -p caracal-felix-core --bench calculation

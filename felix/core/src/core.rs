@@ -2,6 +2,7 @@
 
 mod cluster;
 mod endpoints;
+mod evaluate;
 mod lists;
 mod network;
 mod output;

@@ -9,6 +9,8 @@ pub mod config;
 mod core;
 pub mod cover;
 pub mod desired;
+pub mod eval;
+pub mod interpret;
 pub mod render;
 pub mod rules;
 pub mod update;

@@ -9,8 +9,9 @@ mod peer;
 use caracal_api::policy_selector;
 use caracal_api::selector::Selector;
 use caracal_api::v3::{
-    Action, EntityRule, GlobalNetworkPolicySpec, Icmp, NetworkPolicySpec, PolicyType, Rule, StagedAction,
-    StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec, StagedNetworkPolicySpec,
+    Action, EntityRule, GlobalNetworkPolicy, GlobalNetworkPolicySpec, Icmp, NetworkPolicySpec, PolicyType,
+    Rule, StagedAction, StagedGlobalNetworkPolicySpec, StagedKubernetesNetworkPolicySpec,
+    StagedNetworkPolicySpec,
 };
 use caracal_api::{k8s_policy, meta};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec as KubernetesSpec;
@@ -167,6 +168,25 @@ fn is_set(action: Option<&StagedAction>) -> bool {
     action.is_none_or(|action| *action == StagedAction::Set || action.as_str().is_empty())
 }
 
+/// Parses what Kubernetes' ClusterNetworkPolicy was converted to.
+#[must_use]
+pub fn cluster_network_policy(mut converted: k8s_policy::Conversion<GlobalNetworkPolicy>) -> Compiled {
+    let spec = &mut converted.policy.spec;
+    for rule in spec.ingress.iter_mut().chain(&mut spec.egress) {
+        // Peers are pods: without this a peer of namespaces would match their network sets too.
+        let ends = [&mut rule.source, &mut rule.destination];
+        for entity in ends.into_iter().flatten() {
+            if !entity.namespace_selector.is_empty() && entity.selector.is_empty() {
+                entity.selector = format!("{} == '{}'", meta::LABEL_ORCHESTRATOR, meta::ORCHESTRATOR_K8S);
+            }
+        }
+    }
+    let mut compiled = global_network_policy(spec);
+    let errors = converted.errors.iter().map(ToString::to_string);
+    compiled.problems.extend(errors);
+    compiled
+}
+
 fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
@@ -191,7 +211,7 @@ fn policy(parts: Parts<'_>) -> Compiled {
     };
     let mut rules = |direction: Direction, rules: &[Rule]| {
         if is_closed {
-            return vec![RuleModel::any(RuleAction::Deny)];
+            return vec![RuleModel::any(0, RuleAction::Deny)];
         }
         compile_rules(direction, rules, parts.namespace, &mut problems)
     };
@@ -237,12 +257,12 @@ pub fn compile_rules(
 ) -> Vec<RuleModel> {
     let mut compiled = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
-        match compile_rule(rule, namespace) {
+        match compile_rule(index, rule, namespace) {
             Ok(rule) => compiled.push(rule),
             Err(problem) => {
                 problems.push(format!("{}[{index}]: {problem}", direction.as_str()));
                 if !matches!(rule.action, Action::Allow | Action::Log) {
-                    compiled.push(RuleModel::any(RuleAction::Deny));
+                    compiled.push(RuleModel::any(index, RuleAction::Deny));
                 }
             }
         }
@@ -250,7 +270,7 @@ pub fn compile_rules(
     compiled
 }
 
-fn compile_rule(rule: &Rule, namespace: &str) -> Result<RuleModel, String> {
+fn compile_rule(index: usize, rule: &Rule, namespace: &str) -> Result<RuleModel, String> {
     let action = match &rule.action {
         Action::Allow => RuleAction::Allow,
         Action::Deny => RuleAction::Deny,
@@ -289,6 +309,7 @@ fn compile_rule(rule: &Rule, namespace: &str) -> Result<RuleModel, String> {
         )
     };
     let rule = RuleModel {
+        index,
         action,
         version,
         protocol,

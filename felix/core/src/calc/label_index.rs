@@ -121,6 +121,11 @@ impl<K: Ord + Clone + Debug, S: Ord + Clone + Debug> LabelIndex<K, S> {
         })
     }
 
+    /// The parents of an item, in order.
+    pub fn parents_of(&self, item: &K) -> &[String] {
+        self.items.get(item).map_or(&[], |item| item.parents.as_slice())
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
         self.items.len()

@@ -129,6 +129,8 @@ pub enum RuleAction {
 /// A rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleModel {
+    /// Number of the rule in its direction, as the policy has it.
+    pub index: usize,
     /// What it does.
     pub action: RuleAction,
     /// Only for this IP version.
@@ -150,8 +152,9 @@ pub struct RuleModel {
 impl RuleModel {
     /// A rule without criteria.
     #[must_use]
-    pub fn any(action: RuleAction) -> Self {
+    pub fn any(index: usize, action: RuleAction) -> Self {
         Self {
+            index,
             action,
             version: None,
             protocol: None,

@@ -6,8 +6,10 @@
 mod unions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use caracal_api::selector::Selector;
 use ipnet::IpNet;
 
 use super::label_index::{Change, LabelIndex, LabelMap};
@@ -248,6 +250,28 @@ impl Sets {
     #[must_use]
     pub fn selector_count(&self) -> usize {
         self.active.len()
+    }
+
+    /// Items whose addresses contain this one.
+    pub(crate) fn items_with(&self, address: IpAddr) -> Vec<&Item> {
+        let holds = |addresses: &Addresses| addresses.nets.iter().any(|net| net.contains(&address));
+        let found = self.addresses.iter().filter(|(_, addresses)| holds(addresses));
+        found.map(|(item, _)| item).collect()
+    }
+
+    /// An item's addresses.
+    pub(crate) fn addresses_of(&self, item: &Item) -> Option<&Addresses> {
+        self.addresses.get(item).map(Arc::as_ref)
+    }
+
+    /// True when a selector selects an item, whether or not it is in use.
+    pub(crate) fn is_selected(&self, item: &Item, selector: &Selector) -> bool {
+        self.index.is_selected(item, selector)
+    }
+
+    /// Profiles of an item, in order.
+    pub(crate) fn parents_of(&self, item: &Item) -> &[String] {
+        self.index.parents_of(item)
     }
 
     /// What the slices of a Service say.

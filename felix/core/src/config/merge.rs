@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use caracal_api::selector::Selector;
-use caracal_api::v3::FelixConfigurationSpec;
-use serde_json::{Map, Value};
+use caracal_api::v3::{FelixConfigurationSpec, GoDuration};
+use serde_json::{Map, Value, json};
+
+use super::parameters::{self, Kind};
 
 /// Everything that configures this node.
 #[derive(Clone, Debug, Default)]
@@ -72,54 +74,93 @@ pub fn merge(layers: &Layers<'_>) -> Merged {
     Merged { spec, problems }
 }
 
-/// Parameters whose name in the environment is not that of the field.
-const OTHER_NAMES: [(&str, &str); 4] = [
-    ("ipinipenabled", "ipipEnabled"),
-    ("ipinipmtu", "ipipMTU"),
-    ("devicerouteprotocol", "deviceRouteProtocol"),
-    ("iptablesmarkmask", "iptablesMarkMask"),
-];
-
-/// Sets one field from text: as JSON if the field takes that, else as a string. Unknown names are none of ours:
-/// the same environment configures other things too.
+/// Sets one field from text. Unknown names are none of ours: the same environment configures other things too. Of what
+/// cannot be read the default counts, whatever the layers below say.
 fn set(fields: &mut Map<String, Value>, name: &str, text: &str) -> Option<String> {
-    let field = field_name(name)?;
-    let unquoted = || Value::String(text.to_owned());
-    let number = text
-        .strip_prefix("0x")
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .map(Value::from);
-    let candidates = [
-        number,
-        serde_json::from_str(&text.to_lowercase()).ok(),
-        serde_json::from_str(text).ok(),
-        Some(unquoted()),
-    ];
-    for value in candidates.into_iter().flatten() {
+    let parameter = parameters::find(name)?;
+    let field = parameter.field.to_owned();
+    let text = text.trim();
+    let is_fit = |value: &Value| {
         let alone = Map::from_iter([(field.clone(), value.clone())]);
-        if serde_json::from_value::<FelixConfigurationSpec>(Value::Object(alone)).is_ok() {
-            fields.insert(field, value);
-            return None;
-        }
+        serde_json::from_value::<FelixConfigurationSpec>(Value::Object(alone)).is_ok()
+    };
+    if let Some(value) = read(parameter.kind, text).into_iter().find(is_fit) {
+        fields.insert(field, value);
+        return None;
     }
+    fields.remove(&field);
     Some(format!(
-        "FELIX_{}: {text:?} is no value for {field}",
+        "FELIX_{}: {text:?} is no value for {field}, the default counts",
         name.to_uppercase()
     ))
 }
 
-/// The field that a name in the environment stands for.
-fn field_name(name: &str) -> Option<String> {
-    let name = name.to_lowercase();
-    if let Some((_, field)) = OTHER_NAMES.iter().find(|(other, _)| *other == name) {
-        return Some((*field).to_owned());
+/// What a text may mean, the likeliest first.
+fn read(kind: Kind, text: &str) -> Vec<Value> {
+    let as_text = || Value::String(text.to_owned());
+    let lower = text.to_lowercase();
+    let items = || {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.filter(|_| lower != "none")
+    };
+    match kind {
+        Kind::Bool => match lower.as_str() {
+            "true" | "t" | "yes" | "y" | "1" => vec![Value::Bool(true)],
+            "false" | "f" | "no" | "n" | "0" => vec![Value::Bool(false)],
+            _ => Vec::new(),
+        },
+        Kind::Number => {
+            let hexadecimal = lower
+                .strip_prefix("0x")
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let number = hexadecimal.map(i64::from).or_else(|| lower.parse().ok());
+            number.map(Value::from).into_iter().collect()
+        }
+        Kind::Text => vec![as_text()],
+        Kind::Seconds => duration(text, "s").into_iter().collect(),
+        Kind::Millis => duration(text, "ms").into_iter().collect(),
+        Kind::List => vec![items().collect()],
+        Kind::Ports => list(items().map(port)),
+        Kind::RouteTables => list(items().map(|item| {
+            let (min, max) = item.split_once('-')?;
+            let number = |text: &str| text.trim().parse::<i64>().ok();
+            Some(json!({"min": number(min)?, "max": number(max)?}))
+        })),
+        Kind::Timeouts => list(items().map(|item| {
+            let (name, timeout) = item.split_once('=')?;
+            Some(json!({"name": name.trim(), "timeout": duration(timeout.trim(), "s")?}))
+        })),
+        Kind::Other => {
+            let number = text.parse::<i64>().ok().map(Value::from);
+            number.into_iter().chain([as_text()]).collect()
+        }
     }
-    let schema = schemars::schema_for!(FelixConfigurationSpec);
-    let properties = schema.get("properties")?.as_object()?;
-    properties
-        .keys()
-        .find(|field| field.to_lowercase() == name)
-        .cloned()
+}
+
+fn list(items: impl Iterator<Item = Option<Value>>) -> Vec<Value> {
+    let items: Option<Vec<Value>> = items.collect();
+    items.map(Value::Array).into_iter().collect()
+}
+
+/// A number of units, or a text in Go's form.
+fn duration(text: &str, unit: &str) -> Option<Value> {
+    let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
+    let text = if is_number {
+        format!("{text}{unit}")
+    } else {
+        text.to_owned()
+    };
+    let parsed: GoDuration = text.parse().unwrap_or_default();
+    parsed.duration().map(|_| Value::String(text))
+}
+
+/// `protocol:port`, `protocol:net:port` (an IPv6 net between brackets), or a port of TCP.
+fn port(item: &str) -> Option<Value> {
+    let (head, port) = item.rsplit_once(':').unwrap_or(("tcp", item));
+    let port: u16 = port.trim().parse().ok()?;
+    let (protocol, net) = head.split_once(':').unwrap_or((head, ""));
+    let net = net.trim_start_matches('[').trim_end_matches(']');
+    Some(json!({"protocol": protocol.trim().to_lowercase(), "net": net, "port": port}))
 }
 
 #[cfg(test)]
@@ -156,6 +197,15 @@ mod tests {
                 ("IPV6SUPPORT".to_owned(), "False".to_owned()),
                 ("IPTABLESMARKMASK".to_owned(), "0xff000000".to_owned()),
                 ("MAXIPSETSIZE".to_owned(), "many".to_owned()),
+                ("IPTABLESREFRESHINTERVAL".to_owned(), "90".to_owned()),
+                ("IPTABLESLOCKPROBEINTERVALMILLIS".to_owned(), "20".to_owned()),
+                (
+                    "FAILSAFEINBOUNDHOSTPORTS".to_owned(),
+                    "tcp:22, udp:10.0.0.0/8:68,sctp:[fd00::/8]:9,80".to_owned(),
+                ),
+                ("FAILSAFEOUTBOUNDHOSTPORTS".to_owned(), "none".to_owned()),
+                ("EXTERNALNODESLIST".to_owned(), "10.0.0.1,10.1.0.0/16".to_owned()),
+                ("IPINIPENABLED".to_owned(), "1".to_owned()),
                 ("KUBECONFIG".to_owned(), "ignored".to_owned()),
             ]
             .into(),
@@ -165,7 +215,34 @@ mod tests {
         assert_eq!(merged.spec.interface_prefix.as_deref(), Some("e"));
         assert_eq!(merged.spec.ipv6_support, Some(false));
         assert_eq!(merged.spec.iptables_mark_mask, Some(0xff00_0000));
-        assert_eq!(merged.spec.max_ipset_size, Some(7));
+        // What cannot be read hides what the layers below say.
+        assert_eq!(merged.spec.max_ipset_size, None);
         assert_eq!(merged.problems.len(), 1, "{:?}", merged.problems);
+        let text = |duration: &Option<GoDuration>| duration.as_ref().map(ToString::to_string);
+        assert_eq!(
+            text(&merged.spec.iptables_refresh_interval),
+            Some("1m30s".to_owned())
+        );
+        assert_eq!(
+            text(&merged.spec.iptables_lock_probe_interval),
+            Some("20ms".to_owned())
+        );
+        let ports = merged.spec.failsafe_inbound_host_ports.unwrap_or_default();
+        let ports: Vec<(&str, &str, Option<u16>)> = ports
+            .iter()
+            .map(|port| (port.protocol.as_str(), port.net.as_str(), port.port))
+            .collect();
+        assert_eq!(
+            ports,
+            [
+                ("tcp", "", Some(22)),
+                ("udp", "10.0.0.0/8", Some(68)),
+                ("sctp", "fd00::/8", Some(9)),
+                ("tcp", "", Some(80))
+            ]
+        );
+        assert_eq!(merged.spec.failsafe_outbound_host_ports, Some(Vec::new()));
+        assert_eq!(merged.spec.external_nodes_list.map(|list| list.len()), Some(2));
+        assert_eq!(merged.spec.ipip_enabled, Some(true));
     }
 }

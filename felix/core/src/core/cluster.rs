@@ -229,15 +229,22 @@ impl Cluster {
                 self.policy(PolicyKind::KubernetesNetworkPolicy, key, compiled);
             }
             Update::ClusterNetworkPolicy(key, policy) => {
+                let is_there = policy.is_some();
                 let converted = policy.and_then(|policy| from_cluster_network_policy(&policy));
-                let compiled = converted.map(|converted| {
-                    let mut compiled = compile::global_network_policy(&converted.policy.spec);
-                    compiled
-                        .problems
-                        .extend(converted.errors.iter().map(ToString::to_string));
-                    compiled
+                let problem = (is_there && converted.is_none()).then(|| {
+                    "counts as absent: tier is Admin or Baseline, and subject has namespaces or pods"
+                        .to_owned()
                 });
-                self.policy(PolicyKind::KubernetesClusterNetworkPolicy, key, compiled);
+                let compiled = converted.map(compile::cluster_network_policy);
+                let kind = PolicyKind::KubernetesClusterNetworkPolicy;
+                let label = PolicyId {
+                    kind,
+                    key: key.clone(),
+                };
+                self.policy(kind, key, compiled);
+                if problem.is_some() {
+                    self.trouble(label.shown(), problem);
+                }
             }
             Update::NetworkPolicy(key, policy) => {
                 let compiled = policy.map(|policy| compile::network_policy(&policy.spec, &key.namespace));
