@@ -21,8 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli bench-ctl test-unit test-netns test-kill test-rbac clean
-.PHONY: check fmt crds reference test-unit test-netns test-kill clean
+.PHONY: check fmt crds docs-cli reference bench-ctl test-unit test-netns test-kill test-rbac bench-ipam explore-ipam clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -55,6 +54,12 @@ test-kill: ## kill the embedded API a thousand times under load; nothing acknowl
 
 test-rbac: build ## the controllers with the chart's rights, on the empty cluster of KUBECONFIG
 	@scripts/test-rbac.sh
+
+bench-ipam: ## allocations per second with 1, 10 and 100 nodes (CARACAL_BENCH_KUBECONFIG: on that server too)
+	$(CARGO) bench --locked -p caracal-ipam --bench contention
+
+explore-ipam: ## the allocator's protocol in every order, in wide scopes (half an hour)
+	CARACAL_IPAM_EXPLORE=25 $(CARGO) test --locked --release -p caracal-ipam --lib sim -- --nocapture
 
 clean: ## remove build output
 	$(CARGO) clean

@@ -97,7 +97,7 @@ impl Ipam {
         let mut current = Some(affinity);
         while let Some(mut affinity) = current {
             stamp(&mut affinity);
-            match self.store.client.update(&affinity).await {
+            match self.store.write(&affinity).await {
                 Ok(_) => return Ok(true),
                 Err(error) => attempts.after(error).await?,
             };

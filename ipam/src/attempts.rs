@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use caracal_datastore::Error as DatastoreError;
 
+use crate::clock;
 use crate::error::{Error, Result};
 
 /// Attempts against others who change the same object (Calico's `datastoreRetries`).
@@ -73,7 +74,7 @@ impl Attempts {
         if !error.is_transient() || self.lost >= LOST_MAX {
             return Err(error.into());
         }
-        tokio::time::sleep(LOST_PAUSE * 2u32.saturating_pow(self.lost)).await;
+        clock::pause(LOST_PAUSE * 2u32.saturating_pow(self.lost)).await;
         self.lost += 1;
         Ok(Again::Lost)
     }

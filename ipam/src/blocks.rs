@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::block::{Block, Owner};
+use crate::clock;
 use crate::pools::Pool;
 
 /// How long a block must have been a node's before another node may take it over while it is empty.
@@ -56,7 +57,7 @@ impl Blocks {
 
     /// Empty blocks that others have had for some time, with owner and sequence number.
     pub(crate) fn unused_of_others(&self, pools: &[Pool], owner: &Owner) -> Vec<(IpNet, Owner, u64)> {
-        let latest = Timestamp::now().as_second() - UNUSED_SECONDS;
+        let latest = clock::now().as_second() - UNUSED_SECONDS;
         let unused = self.by_cidr.iter().filter_map(|(cidr, block)| {
             let spec = &block.spec;
             let holder = spec.affinity.as_ref().filter(|holder| **holder != owner.0)?;
@@ -82,7 +83,7 @@ impl Blocks {
 
     /// The blocks of a pool that seem to have a free address, from a start that depends on the host.
     pub(crate) fn with_room(&self, pool: &Pool, seed: u32, cooldown_seconds: i32) -> Vec<IpNet> {
-        let now = Timestamp::now();
+        let now = clock::now();
         let has_room = |stored: &IPAMBlock| {
             // One of which only the owner is known, or that cannot be used, is to be looked at.
             Block::from_spec(stored.spec.clone()).map_or(true, |mut block| {

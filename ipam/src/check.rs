@@ -34,6 +34,7 @@ pub use snapshot::Snapshot;
 pub use users::User;
 
 use crate::client::Ipam;
+use crate::clock;
 use crate::error::Result;
 use index::Index;
 
@@ -75,7 +76,7 @@ impl Ipam {
         if first.findings.is_empty() {
             return Ok(first);
         }
-        tokio::time::sleep(SECOND_LOOK).await;
+        clock::pause(SECOND_LOOK).await;
         let mut second = check(&Snapshot::load(&self.store.client).await?);
         let seen: BTreeSet<String> = first.findings.iter().map(Finding::id).collect();
         second.findings.retain(|finding| seen.contains(&finding.id()));

@@ -14,6 +14,7 @@ use crate::attempts::{Again, Attempts};
 use crate::block::Block;
 use crate::error::Result;
 use crate::handle::Handle;
+use crate::step::{Step, is_left_out};
 use crate::store::{Store, version};
 
 impl Store {
@@ -32,7 +33,7 @@ impl Store {
                     let mut handle = Handle(object.spec);
                     handle.increment(cidr, count);
                     object.spec = handle.0;
-                    self.client.update(&object).await
+                    self.write(&object).await
                 }
             };
             match written {
@@ -148,7 +149,7 @@ impl Store {
         };
         let block = Block::from_spec(stored.spec.clone())?;
         let held = i32::try_from(block.addresses_of(id).len()).unwrap_or(i32::MAX);
-        if held == counted {
+        if held == counted || is_left_out(Step::FenceHandle) {
             return Ok(Ok(held));
         }
         Ok(self.prove(stored, block).await.map(|()| held))
@@ -183,6 +184,9 @@ impl Store {
             };
             let block = Block::from_spec(stored.spec.clone())?;
             let addresses = block.addresses_of(id);
+            if is_left_out(Step::ProveUnknown) {
+                return Ok(addresses);
+            }
             match self.prove(stored, block).await {
                 Ok(()) => return Ok(addresses),
                 Err(error) => attempts.after(error).await?,
@@ -197,7 +201,7 @@ impl Store {
             spec: block.into_spec(),
             ..stored
         };
-        self.client.update(&object).await.map(|_| ())
+        self.write(&object).await.map(|_| ())
     }
 
     /// Writes a handle in the state in which it was read, or removes it when it has become empty.
@@ -205,7 +209,7 @@ impl Store {
         if object.spec.block.is_empty() {
             return self.remove(object).await;
         }
-        self.client.update(object).await.map(|_| ())
+        self.write(object).await.map(|_| ())
     }
 }
 

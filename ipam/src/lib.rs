@@ -13,6 +13,7 @@ mod blocks;
 pub mod check;
 mod claim;
 mod client;
+mod clock;
 mod error;
 mod express;
 mod handle;
@@ -22,6 +23,9 @@ mod lock;
 mod pools;
 mod release;
 pub mod reserve;
+#[cfg(test)]
+mod sim;
+mod step;
 mod store;
 mod take;
 mod utilization;

@@ -10,14 +10,15 @@ use std::net::IpAddr;
 use caracal_api::v3::{IPAMBlock, IPAMHandle, IPPool};
 use caracal_datastore::ListOptions;
 use ipnet::IpNet;
-use jiff::Timestamp;
 
 use crate::attempts::{Again, Attempts};
 use crate::block::{Block, Release};
 use crate::client::Ipam;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::handles::SetCount as _;
 use crate::pools::{block_in, pool_of, with_network};
+use crate::step::{Step, is_left_out};
 use crate::store::Store;
 
 /// What became of addresses to release.
@@ -141,7 +142,10 @@ impl Store {
                 let now = block
                     .as_ref()
                     .and_then(|block| block.assigned_at(release.address));
-                let landed = lost.get(&release.address).is_some_and(|then| now != Some(*then));
+                let lost = lost
+                    .get(&release.address)
+                    .filter(|_| !is_left_out(Step::NoticeReassigned));
+                let landed = lost.is_some_and(|then| now != Some(*then));
                 if landed {
                     done.released.push(release.address);
                 }
@@ -156,7 +160,7 @@ impl Store {
                 .iter()
                 .filter_map(|release| Some((release.address, block.assigned_at(release.address)?)))
                 .collect();
-            let (handles, not_allocated) = block.release(&pending, Timestamp::now())?;
+            let (handles, not_allocated) = block.release(&pending, clock::now())?;
             if seen.is_empty() {
                 done.not_allocated.extend(not_allocated);
                 break;
@@ -193,7 +197,7 @@ impl Store {
         mut block: Block,
         cooldown: i32,
     ) -> caracal_datastore::Result<()> {
-        block.collect(cooldown, Timestamp::now());
+        block.collect(cooldown, clock::now());
         if block.is_empty() && block.spec().affinity.is_none() {
             return self.remove(&stored).await;
         }
@@ -202,7 +206,7 @@ impl Store {
             spec: block.into_spec(),
             ..stored
         };
-        self.client.update(&object).await.map(|_| ())
+        self.write(&object).await.map(|_| ())
     }
 
     /// Releases the addresses that a handle has in a block, and takes the block out of the handle.
@@ -230,7 +234,7 @@ impl Store {
             }
             if let Some(stored) = self.block(cidr).await? {
                 let mut block = Block::from_spec(stored.spec.clone())?;
-                block.release_by_handle(id, Timestamp::now());
+                block.release_by_handle(id, clock::now());
                 if let Err(error) = self.write_released(stored, block, cooldown).await {
                     attempts.after(error).await?;
                     continue;

@@ -55,6 +55,7 @@ use serde::{Deserialize, Serialize};
 pub use reconcile::{Lost, Reconciled, Target};
 
 use crate::error::{Error, Result};
+use crate::step::{Step, is_left_out};
 use journal::Journal;
 
 /// Begin of the `note` attribute of addresses set aside.
@@ -146,7 +147,9 @@ impl Reserve {
             addresses.extend(found);
         }
         journal.take(&addresses, wanted.handle, wanted.attributes);
-        journal.write()?;
+        if !is_left_out(Step::JournalFirst) {
+            journal.write()?;
+        }
         Ok(addresses)
     }
 

@@ -12,6 +12,9 @@ use caracal_api::v3::{BlockAffinity, IPAMBlock, IPAMConfiguration, IPAMConfigura
 use caracal_datastore::{Client, ListOptions, Object, Preconditions, Result};
 use ipnet::IpNet;
 
+use crate::clock;
+use crate::step::{Step, is_left_out};
+
 /// How often a request without harm is repeated while the server does not answer.
 const READ_RETRIES: usize = 3;
 /// First pause between them; doubles each time.
@@ -94,6 +97,24 @@ impl Store {
         Ok(None)
     }
 
+    /// Writes an object in the state in which it was read.
+    pub(crate) async fn write<K: Marked>(&self, object: &K) -> Result<K> {
+        let step = if K::kind(&()) == "IPAMHandle" {
+            Step::CompareHandle
+        } else {
+            Step::CompareBlock
+        };
+        if is_left_out(step) {
+            // Whatever is there now is overwritten.
+            let name = object.meta().name.clone().unwrap_or_default();
+            let current = self.client.get::<K>(None, &name).await?;
+            let mut blind = object.clone();
+            blind.meta_mut().resource_version = current.as_ref().and_then(version);
+            return self.client.update(&blind).await;
+        }
+        self.client.update(object).await
+    }
+
     /// Removes an object in the state in which it was read.
     ///
     /// # Errors
@@ -103,7 +124,11 @@ impl Store {
     pub(crate) async fn remove<K: Marked>(&self, object: &K) -> Result<()> {
         let mut marked = object.clone();
         *marked.mark() = true;
-        let marked = self.client.update(&marked).await?;
+        let marked = if is_left_out(Step::MarkFirst) {
+            marked
+        } else {
+            self.write(&marked).await?
+        };
         if let Err(error) = self.finish(&marked).await {
             tracing::debug!(%error, "a marked object is left for its next reader to delete");
         }
@@ -114,7 +139,7 @@ impl Store {
     async fn finish<K: Marked>(&self, object: &K) -> Result<()> {
         let meta = object.meta();
         let only_this = Preconditions {
-            uid: meta.uid.clone(),
+            uid: meta.uid.clone().filter(|_| !is_left_out(Step::DeleteByUid)),
             ..Preconditions::default()
         };
         let name = meta.name.as_deref().unwrap_or_default();
@@ -133,7 +158,7 @@ where
     let mut pause = READ_PAUSE;
     for _ in 0..READ_RETRIES {
         match request().await {
-            Err(error) if error.is_transient() => tokio::time::sleep(pause).await,
+            Err(error) if error.is_transient() => clock::pause(pause).await,
             result => return result,
         }
         pause *= 2;

@@ -7,11 +7,12 @@ use std::net::IpAddr;
 
 use caracal_api::v3::IPAMBlock;
 use ipnet::IpNet;
-use jiff::Timestamp;
 
 use crate::attempts::{Again, Attempts};
 use crate::block::{Assignment, Block};
+use crate::clock;
 use crate::error::Result;
+use crate::step::{Step, is_left_out};
 use crate::store::Store;
 
 /// What to take from a block.
@@ -66,13 +67,14 @@ impl Store {
             let mut block = Block::from_spec(stored.spec.clone())?;
             let landed = lost
                 .iter()
+                .filter(|_| !is_left_out(Step::LookForLost))
                 .find(|lost| block.has_assigned(&lost.addresses, want, lost.sequence_number));
             if let Some(landed) = landed {
                 let addresses = landed.addresses.clone();
                 self.settle_after_loss(cidr, want).await;
                 return Ok(Taken::Addresses(addresses));
             }
-            block.collect(cooldown_seconds, Timestamp::now());
+            block.collect(cooldown_seconds, clock::now());
             let sequence_number = block.spec().sequence_number;
             let addresses = match take {
                 Take::Any { count, reserved } => block.auto_assign(count, want, reserved)?,
@@ -113,16 +115,21 @@ impl Store {
         addresses: &[IpAddr],
         want: &Assignment<'_>,
     ) -> Result<caracal_datastore::Result<()>> {
-        if let Some(handle) = want.handle {
+        if let Some(handle) = want.handle.filter(|_| !is_left_out(Step::CountFirst)) {
             self.increment(handle, &block.cidr(), count(addresses.len()))
                 .await?;
         }
         block.bump();
+        let cidr = block.cidr();
         let object = IPAMBlock {
             spec: block.into_spec(),
             ..stored
         };
-        Ok(self.client.update(&object).await.map(|_| ()))
+        let written = self.write(&object).await.map(|_| ());
+        if let Some(handle) = want.handle.filter(|_| is_left_out(Step::CountFirst)) {
+            self.increment(handle, &cidr, count(addresses.len())).await?;
+        }
+        Ok(written)
     }
 
     /// The handle may count what was never assigned. That harms nobody, so a failure is not one of the assignment.

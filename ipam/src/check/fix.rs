@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use caracal_api::v3::{BlockAffinity, IPAMBlock, IPAMHandle, IPPoolAllowedUse};
 use ipnet::IpNet;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +21,7 @@ use crate::attempts::Attempts;
 use crate::block::{Block, Owner, Release};
 use crate::claim::Conditions;
 use crate::client::{AssignIp, Ipam};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::store::repeated;
 
@@ -117,7 +117,7 @@ impl Ipam {
             let Some(stored) = self.store.block(cidr).await? else {
                 return Ok(false);
             };
-            let Some(mut spec) = repaired(&stored.spec, Timestamp::now()) else {
+            let Some(mut spec) = repaired(&stored.spec, clock::now()) else {
                 let problem = problems(&stored.spec).join("; ");
                 return Err(Error::DamagedBlock {
                     cidr: stored.spec.cidr,
@@ -128,7 +128,7 @@ impl Ipam {
                 return Ok(false);
             }
             spec.sequence_number = spec.sequence_number.wrapping_add(1);
-            match self.store.client.update(&IPAMBlock { spec, ..stored }).await {
+            match self.store.write(&IPAMBlock { spec, ..stored }).await {
                 Ok(_) => return Ok(true),
                 Err(error) => attempts.after(error).await?,
             };
@@ -164,7 +164,7 @@ impl Ipam {
                 spec: block.into_spec(),
                 ..stored
             };
-            match self.store.client.update(&object).await {
+            match self.store.write(&object).await {
                 Ok(_) => return Ok(true),
                 Err(error) => attempts.after(error).await?,
             };
@@ -242,7 +242,7 @@ impl Ipam {
     async fn surroundings(&self, stored: &IPAMBlock, block: &Block, address: IpAddr) -> Result<Snapshot> {
         let mut near = Snapshot {
             blocks: vec![stored.clone()],
-            now: Timestamp::now(),
+            now: clock::now(),
             ..Snapshot::default()
         };
         let Some((attribute, _)) = block.assignment(address) else {

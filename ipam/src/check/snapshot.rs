@@ -5,6 +5,7 @@ use caracal_datastore::{Client, ListOptions, Object};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
+use crate::clock;
 use crate::error::Result;
 use crate::store::{Store, repeated};
 
@@ -64,7 +65,7 @@ impl Snapshot {
             pods,
             services,
             configuration,
-            now: Timestamp::now(),
+            now: clock::now(),
         })
     }
 }

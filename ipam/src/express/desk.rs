@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use caracal_api::v3::{IPAMBlock, IPAMConfigurationSpec};
 use ipnet::IpNet;
-use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::block::{Assignment, Block, Owner};
+use crate::clock;
 use crate::store::Store;
 
 /// Writes against others who change the same block, before it is left to the long way.
@@ -162,7 +162,7 @@ impl Desk {
                 spec: block.into_spec(),
                 ..stored
             };
-            match store.client.update(&object).await {
+            match store.write(&object).await {
                 Ok(written) => {
                     *known = Some(written);
                     return answers;
@@ -184,7 +184,7 @@ fn apply(stored: &IPAMBlock, terms: Terms<'_>, works: &[&Work]) -> Option<(Block
     if !block.is_of(terms.owner) {
         return None;
     }
-    let now = Timestamp::now();
+    let now = clock::now();
     let cooldown = terms.configuration.ip_cooldown_seconds;
     block.collect(cooldown, now);
     let mut answers = Vec::with_capacity(works.len());

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Available, Returned};
+use crate::clock;
 use crate::error::{Error, Result};
+use crate::step::{Step, is_left_out};
 
 const FILE: &str = "journal.json";
 const LOCK: &str = "lock";
@@ -91,7 +93,7 @@ impl Journal {
             folder: folder.to_owned(),
             content: Content {
                 version: VERSION,
-                handle: format!("{HANDLE_PREFIX}{:032x}", rand::random::<u128>()),
+                handle: new_handle(),
                 node: node.to_owned(),
                 fresh: true,
                 available: Vec::new(),
@@ -223,6 +225,15 @@ impl Journal {
         let same = |one: &Taken| one.address == entry.address && one.handle == entry.handle;
         self.content.taken.retain(|one| !same(one));
     }
+}
+
+fn new_handle() -> String {
+    let number = if is_left_out(Step::OwnHandle) {
+        0
+    } else {
+        clock::unique()
+    };
+    format!("{HANDLE_PREFIX}{number:032x}")
 }
 
 /// Waits for an exclusive lock on a file.

@@ -13,6 +13,7 @@ use super::{NOTE, Reserve};
 use crate::block::{Assignment, Block, Owner, Release, handle_of};
 use crate::check::Claimant;
 use crate::client::{AutoAssign, Ipam};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::pools::{enabled, pool_of};
 use crate::take::Take;
@@ -96,12 +97,14 @@ impl Reserve {
     /// Waits until no other process reconciles this folder.
     async fn turn(&self) -> Result<File> {
         let path = self.folder.join("reconcile.lock");
-        tokio::task::spawn_blocking(move || lock(&path))
+        clock::blocking(move || lock(&path))
             .await
-            .map_err(|error| Error::Journal {
-                path: self.folder.clone(),
-                problem: error.to_string(),
-            })?
+            .unwrap_or_else(|error| {
+                Err(Error::Journal {
+                    path: self.folder.clone(),
+                    problem: error.to_string(),
+                })
+            })
     }
 
     async fn settle(&self, ipam: &Ipam, done: &mut Reconciled) -> Result<()> {

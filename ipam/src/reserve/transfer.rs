@@ -72,7 +72,7 @@ impl Store {
                 spec: block.into_spec(),
                 ..stored
             };
-            match self.client.update(&object).await {
+            match self.write(&object).await {
                 Ok(_) if unsure => {
                     self.settle_both(what).await?;
                     return Ok(Transferred::Done);
