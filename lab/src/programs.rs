@@ -26,6 +26,11 @@ pub fn find(options: &Options) -> Result<BTreeMap<String, PathBuf>> {
     let mut ours = vec!["caracal-lab", "caracal-apiserver", "calico", "calico-ipam"];
     ours.extend(options.runs(Component::Felix).then_some("caracal-felix"));
     ours.extend(options.runs(Component::Bgpd).then_some("caracal-bgpd"));
+    ours.extend(
+        options
+            .runs(Component::Controllers)
+            .then_some("caracal-controllers"),
+    );
     for name in ours {
         let path = folder.join(name);
         if is_program(&path) {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use caracal_datastore::{Client, ConnectOptions};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -180,10 +181,11 @@ impl Lab {
             cluster::ensure_node(&client, node).await.map_err(api_failed)?;
             node_files::write(&self.layout, &self.plan, node)?;
         }
-        self.step(words, "start the router and the nodes' daemons");
+        self.step(words, "start the router, the controllers and the nodes' daemons");
         self.start_daemons(&running)?;
         let parts = self.start_pods(&running, &client)?;
         self.wait_ready(&running, tor).await;
+        self.wait_controllers(&client).await;
         for node in self.plan.nodes() {
             cluster::report_node(&client, node, Ok(()))
                 .await
@@ -241,6 +243,9 @@ impl Lab {
     }
 
     fn start_daemons(&self, running: &[Host]) -> Result<()> {
+        if self.plan.options.runs(Component::Controllers) {
+            self.shared.add(daemons::controllers(&self.layout, &self.plan)?);
+        }
         for one in running {
             match one.machine.role {
                 Role::Tor if self.plan.options.tor == Tor::Bird => {
@@ -293,6 +298,26 @@ impl Lab {
                 Ok(()) => return,
                 Err(reason) => self.shared.set_doing(Some(reason)),
             }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until the controllers hold their Lease.
+    async fn wait_controllers(&self, client: &Client) {
+        while self.plan.options.runs(Component::Controllers) {
+            let lease = client
+                .get::<Lease>(Some("kube-system"), "caracal-controllers")
+                .await
+                .ok()
+                .flatten();
+            let holder = lease
+                .and_then(|lease| lease.spec?.holder_identity)
+                .unwrap_or_default();
+            if holder == daemons::CONTROLLERS {
+                return;
+            }
+            self.shared
+                .set_doing(Some("controllers: they do not hold their Lease yet".to_owned()));
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

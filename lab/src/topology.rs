@@ -70,7 +70,7 @@ pub enum Kube {
     Real,
 }
 
-/// The daemons of a node, which a developer may leave out.
+/// The daemons, which a developer may leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Component {
@@ -78,6 +78,8 @@ pub enum Component {
     Felix,
     /// caracal-bgpd.
     Bgpd,
+    /// caracal-controllers, one for the lab.
+    Controllers,
 }
 
 /// What the user asked for.
@@ -270,6 +272,7 @@ impl fmt::Display for Component {
         f.write_str(match self {
             Self::Felix => "felix",
             Self::Bgpd => "bgpd",
+            Self::Controllers => "controllers",
         })
     }
 }
