@@ -201,19 +201,20 @@ pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<Fiel
         ("", "Event") => check_event(value, errors),
         _ => {}
     }
-    if resource.group == caracal_api::v3::GROUP {
-        calico_values(value, errors);
-    }
 }
 
-/// What Calico's validation refuses beyond the schema.
-fn calico_values(value: &Value, errors: &mut Vec<FieldError>) {
-    for finding in caracal_api::validate::values(value) {
-        if errors.iter().any(|known| known.field == finding.field) {
-            continue;
-        }
-        let shown = serde_json::from_str(&finding.value).unwrap_or(Value::String(finding.value));
-        let detail = format!("{}; {}", finding.problem, finding.remedy);
-        errors.push(FieldError::invalid(&finding.field, &shown, detail));
+/// What Calico's components make nothing of, although the definition allows it: told, not refused, as on a server of
+/// Kubernetes that knows the definition only.
+pub(crate) fn calico_warnings(resource: &Resource, value: &Value) -> Vec<String> {
+    if resource.group != caracal_api::v3::GROUP {
+        return Vec::new();
     }
+    let findings = caracal_api::validate::values(value).into_iter();
+    let shown = findings.map(|finding| {
+        format!(
+            "{}: {} {}; {}",
+            finding.field, finding.value, finding.problem, finding.remedy
+        )
+    });
+    shown.collect()
 }

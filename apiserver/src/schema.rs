@@ -395,7 +395,9 @@ fn validate_string(text: &str, value: &Value, schema: &Value, path: &str, errors
     if !good {
         let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
         let detail = format!("{path} in body must be of type {format}: \"{text}\"");
-        errors.push(FieldError::invalid(path, value, detail));
+        let mut error = FieldError::invalid(path, value, detail);
+        error.reason = "FieldValueTypeInvalid";
+        errors.push(error);
     }
 }
 

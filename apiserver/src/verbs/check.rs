@@ -100,7 +100,12 @@ fn rules(
 }
 
 /// Fills in and checks; `old` is what it replaces.
-pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+pub(super) fn admit(
+    resource: &Resource,
+    value: &mut Value,
+    old: Option<&Value>,
+    query: &Query,
+) -> Result<(), ApiError> {
     if let Some(schema) = &resource.schema {
         schema::default(value, schema);
     }
@@ -132,6 +137,11 @@ pub(super) fn admit(resource: &Resource, value: &mut Value, old: Option<&Value>)
             name.as_str().unwrap_or_default(),
             &errors,
         ));
+    }
+    if old.is_none_or(|old| old.get("spec") != value.get("spec")) {
+        admission::calico_warnings(resource, value)
+            .into_iter()
+            .for_each(|one| query.warn(one));
     }
     Ok(())
 }

@@ -212,7 +212,7 @@ impl ApiServer {
         {
             fields.remove("status");
         }
-        admit(resource, &mut value, None)?;
+        admit(resource, &mut value, None, query)?;
         if &*resource.storage == DEFINITIONS {
             define::establish(&mut value)?;
         }
@@ -302,7 +302,7 @@ impl ApiServer {
             let patched = matches!(change, Change::Merge(_) | Change::Strategic(_) | Change::Json(_));
             unknown_fields(resource, &mut new, query, patched)?;
             keep(resource, status, &old, &mut new)?;
-            admit(resource, &mut new, Some(&old))?;
+            admit(resource, &mut new, Some(&old), query)?;
             if &*resource.storage == DEFINITIONS && old.get("spec") != new.get("spec") {
                 define::establish(&mut new)?;
             }
