@@ -2,21 +2,34 @@
 //!
 //! Pods are named by their UID: a pod that came back under the same name has other labels and so another policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use tokio::sync::watch;
 
-/// The UIDs of the pods whose policy holds. Clones share it.
+/// What could not be written to a Pod yet, because the API server is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// The container.
+    pub container_id: String,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+}
+
+/// Pods by UID: those whose policy holds, and those that have addresses which their Pod does not say. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Board {
     pods: watch::Sender<BTreeSet<String>>,
+    unwritten: watch::Sender<BTreeMap<String, Unwritten>>,
 }
 
 impl Default for Board {
     fn default() -> Self {
         Self {
             pods: watch::Sender::new(BTreeSet::new()),
+            unwritten: watch::Sender::new(BTreeMap::new()),
         }
     }
 }
@@ -34,6 +47,27 @@ impl Board {
     /// Takes a pod away: it is gone.
     pub fn remove(&self, uid: &str) {
         self.pods.send_if_modified(|pods| pods.remove(uid));
+    }
+
+    /// Notes what a Pod does not say yet.
+    pub fn note_unwritten(&self, uid: &str, what: Unwritten) {
+        self.unwritten
+            .send_modify(|pods| drop(pods.insert(uid.to_owned(), what)));
+    }
+
+    /// The container is gone, or its Pod says it: nothing is left to note.
+    pub fn forget_unwritten(&self, container_id: &str) {
+        self.unwritten.send_if_modified(|pods| {
+            let before = pods.len();
+            pods.retain(|_, what| what.container_id != container_id);
+            pods.len() != before
+        });
+    }
+
+    /// What Pods do not say, to look at and to wait for changes of.
+    #[must_use]
+    pub fn unwritten(&self) -> watch::Receiver<BTreeMap<String, Unwritten>> {
+        self.unwritten.subscribe()
     }
 
     /// Waits until a pod's policy holds; false when it does not in time.

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use caracal_api::v3::{ClusterInformation, IPPool};
 use caracal_datastore::{Client, ListOptions};
-use caracal_ipam::{AutoAssign, Express, Ipam};
-use ipnet::IpNet;
+use caracal_ipam::{AutoAssign, Express, Quick};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use tokio::sync::OnceCell;
 
+use crate::aside::Store;
 use crate::board::Board;
 use crate::conf::Conf;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::mirror::Mirror;
 use crate::pod;
+
+/// How long the API server is waited for, where something else can be done.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A way to the cluster. Clones share connection and knowledge.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +56,8 @@ pub struct Near {
     pub express: Express,
     /// Whose policy is in the kernel; `None` when nobody tells.
     pub board: Option<Board>,
+    /// Addresses for the time when the API server is away.
+    pub store: Option<Arc<Store>>,
 }
 
 impl Cluster {
@@ -113,7 +118,20 @@ impl Cluster {
         {
             return Ok(Some(pod));
         }
-        Ok(client.get(Some(namespace), name).await?)
+        let Some(near) = self.at_hand() else {
+            return Ok(client.get(Some(namespace), name).await?);
+        };
+        let asked = tokio::time::timeout(PATIENCE, client.get(Some(namespace), name)).await;
+        match (asked, near.mirror.pod(namespace, name, None)) {
+            // With the API server away no kubelet has heard of a newer pod of that name either.
+            (Err(_), Some(pod)) => Ok(Some(pod)),
+            (Ok(Err(error)), Some(pod)) if error.is_transient() => Ok(Some(pod)),
+            (Ok(answer), _) => Ok(answer?),
+            (Err(_), None) => Err(Error::new(
+                Code::TryAgainLater,
+                format!("the API server does not answer, and Pod {namespace}/{name} is not known here yet"),
+            )),
+        }
     }
 
     /// A Namespace; asked for once a call.
@@ -150,17 +168,21 @@ impl Cluster {
         }
     }
 
-    /// The allocator.
-    #[must_use]
-    pub fn ipam(&self, client: &Client) -> Ipam {
-        Ipam::new(client.clone())
+    /// Addresses for a handle that holds none, where that can be had without asking; see [`Express::assign`].
+    pub async fn assign_at_hand(&self, request: &AutoAssign) -> Quick {
+        let Some(near) = self.at_hand() else {
+            return Quick::LongWay;
+        };
+        let Some(known) = near.mirror.known() else {
+            return Quick::LongWay;
+        };
+        near.express.assign(&known, request).await
     }
 
-    /// Addresses for a handle that holds none, where that can be had without asking; see [`Express::assign`].
-    pub async fn assign_at_hand(&self, request: &AutoAssign) -> Option<Vec<IpNet>> {
-        let near = self.at_hand()?;
-        let known = near.mirror.known()?;
-        near.express.assign(&known, request).await
+    /// What this node has set aside; `None` in a plugin's own process.
+    #[must_use]
+    pub fn set_aside(&self) -> Option<&Store> {
+        self.at_hand()?.store.as_deref()
     }
 
     /// Releases a handle that was assigned at hand; false: go the long way.

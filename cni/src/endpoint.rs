@@ -53,16 +53,18 @@ impl Endpoint {
 /// The host's end of the pair of a call.
 #[must_use]
 pub fn host_interface(call: &Call) -> String {
-    let prefix = call
-        .interface_prefix
-        .split(',')
-        .next()
-        .map(str::trim)
-        .filter(|prefix| !prefix.is_empty());
-    let prefix = prefix.unwrap_or(INTERFACE_PREFIX);
-    if let Some((namespace, name)) = call.args.pod() {
+    interface_of(&call.interface_prefix, call.args.pod(), &call.container_id)
+}
+
+/// The host's end of the pair of a pod, or of a container without one. `prefixes` is felix's list; its first counts.
+pub(crate) fn interface_of(prefixes: &str, pod: Option<(&str, &str)>, container_id: &str) -> String {
+    let first = prefixes.split(',').next().map(str::trim);
+    let prefix = first
+        .filter(|prefix| !prefix.is_empty())
+        .unwrap_or(INTERFACE_PREFIX);
+    if let Some((namespace, name)) = pod {
         return names::veth_name_with_prefix(prefix, namespace, name);
     }
-    let part: String = call.container_id.chars().take(CONTAINER_ID_PART).collect();
+    let part: String = container_id.chars().take(CONTAINER_ID_PART).collect();
     format!("{prefix}{part}")
 }

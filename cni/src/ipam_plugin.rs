@@ -14,7 +14,7 @@ use std::time::Duration;
 use caracal_api::names;
 use caracal_api::v3::{IPPool, IPPoolAllowedUse};
 use caracal_datastore::Client;
-use caracal_ipam::{AssignIp, AutoAssign, HostLock, Ipam};
+use caracal_ipam::{AssignIp, AutoAssign, HostLock, Ipam, Quick};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -27,6 +27,9 @@ use crate::skel::{Call, Plugin};
 
 /// Longest time for one call, once the host's lock is held.
 const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The container id holds addresses of another workload; nothing was changed, and nothing may be released.
+pub(crate) const CONTAINER_IN_USE: Code = Code::Other(101);
 
 /// The plugin.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,6 +78,9 @@ impl Plugin for CalicoIpam {
         let ipam = Ipam::new(call.cluster.client(&call.conf, Self::NAME).await?);
         let own = own_handle(call);
         let older = endpoint.handle_of_workload(&call.container_id);
+        if let Some(store) = call.cluster.set_aside() {
+            store.give_back(&own)?;
+        }
         within_time(Box::pin(async {
             let (at_hand, is_older) =
                 futures::join!(call.cluster.release_at_hand(&own), ipam.has_handle(&older),);
@@ -101,7 +107,11 @@ impl Plugin for CalicoIpam {
         let promised = AddResult::from_json(document, call.conf.version)?;
         let ipam = Ipam::new(call.cluster.client(&call.conf, Self::NAME).await?);
         let handle = own_handle(call);
-        let held = within_time(Box::pin(held_by(&ipam, &handle))).await?;
+        let aside = call.cluster.set_aside().and_then(|store| store.held(&handle));
+        let held = match aside {
+            Some(addresses) => addresses.iter().map(IpNet::addr).collect(),
+            None => within_time(Box::pin(held_by(&ipam, &handle))).await?,
+        };
         let missing: Vec<String> = promised
             .ips
             .iter()
@@ -194,6 +204,31 @@ async fn held_by(ipam: &Ipam, handle: &str) -> Result<Vec<IpAddr>> {
     }
 }
 
+/// A container id that comes twice, for two pods: the addresses belong to the first, which may be running.
+async fn check_same_workload(ipam: &Ipam, endpoint: &Endpoint, handle: &str, held: &[IpAddr]) -> Result<()> {
+    let Some(address) = held.first() else {
+        return Ok(());
+    };
+    let Some(owner) = ipam.assignment_of(*address).await? else {
+        return Ok(());
+    };
+    let of = |key: &str| owner.attributes.get(key).map(String::as_str);
+    let pod = endpoint
+        .pod
+        .as_ref()
+        .map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+    let theirs = of("namespace").zip(of("pod"));
+    if theirs.is_none() || theirs == pod {
+        return Ok(());
+    }
+    let (namespace, name) = theirs.unwrap_or_default();
+    Err(Error::new(
+        CONTAINER_IN_USE,
+        format!("handle {handle} holds {address} for Pod {namespace}/{name}: the container id is in use"),
+    )
+    .hint("call DEL for the earlier container, or use a container id of its own for each"))
+}
+
 async fn release(ipam: &Ipam, handle: &str) -> Result<()> {
     match ipam.release_by_handle(handle).await {
         Ok(()) => Ok(()),
@@ -240,11 +275,20 @@ async fn auto_assign(call: &Call, endpoint: &Endpoint, client: Client) -> Result
         namespace_labels: labels,
         ..AutoAssign::workload(&endpoint.node, &handle)
     };
-    if let Some(addresses) = call.cluster.assign_at_hand(&request).await {
+    if let Some(addresses) = call.cluster.set_aside().and_then(|store| store.held(&handle)) {
         return Ok(addresses);
+    }
+    let away = match call.cluster.assign_at_hand(&request).await {
+        Quick::Assigned(addresses) => return Ok(addresses),
+        Quick::Away => true,
+        Quick::LongWay => false,
+    };
+    if let Some(store) = call.cluster.set_aside().filter(|_| away) {
+        return store.take(&request);
     }
     let _lock = lock(&conf.lock_file).await;
     let held = held_by(&ipam, &handle).await?;
+    check_same_workload(&ipam, endpoint, &handle, &held).await?;
     // A call that is repeated, after success or after a kill, gets what the container has.
     let wanted = |v6: bool| if v6 { conf.assign_ipv6 } else { conf.assign_ipv4 };
     let mut addresses: Vec<IpNet> = held

@@ -5,6 +5,7 @@
 //! `cni-plugin/`.
 
 pub mod args;
+pub mod aside;
 pub mod board;
 pub mod cluster;
 pub mod conf;

@@ -163,6 +163,19 @@ impl Mirror {
         self.read(|state| state.pools.values().cloned().collect())
     }
 
+    /// Whether this node has blocks of IPv4, and of IPv6.
+    #[must_use]
+    pub fn families_of_own_blocks(&self) -> (bool, bool) {
+        let has = |v6: bool| {
+            self.read(|state| {
+                let own = state.affinities.values().filter(|one| one.spec.node == self.node);
+                own.filter_map(|one| one.spec.cidr.parse::<ipnet::IpNet>().ok())
+                    .any(|cidr| cidr.addr().is_ipv6() == v6)
+            })
+        };
+        (has(false), has(true))
+    }
+
     /// What decides about addresses; `None` as long as it is not complete.
     #[must_use]
     pub fn known(&self) -> Option<Arc<Known>> {

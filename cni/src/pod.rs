@@ -162,7 +162,7 @@ pub async fn write_addresses(
     pod: &Pod,
     addresses: &[IpNet],
     container_id: &str,
-) -> Result<()> {
+) -> Result<(), caracal_datastore::Error> {
     let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let patch = json!({"metadata": {
         "uid": pod.metadata.uid,

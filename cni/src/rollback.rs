@@ -29,6 +29,11 @@ impl<'a> Rollback<'a> {
         self.done.push((what, Box::pin(undo)));
     }
 
+    /// Takes back the last registration: its step changed nothing.
+    pub fn forget_last(&mut self) {
+        drop(self.done.pop());
+    }
+
     /// Undoes everything because of an error, and returns that error with what could not be undone.
     pub async fn run(mut self, error: Error) -> Error {
         let mut result = error;

@@ -19,6 +19,7 @@ use caracal_datastore::{Client, ConnectOptions};
 use caracal_ipam::{Express, Ipam};
 use caracal_linux::netns::NetNs;
 
+use crate::aside::{self, Store};
 use crate::board::Board;
 use crate::cluster::{Cluster, Near};
 use crate::mirror::Mirror;
@@ -40,6 +41,8 @@ pub struct Options {
     pub connect: ConnectOptions,
     /// Whose policy is in the kernel; `None` when nobody tells.
     pub board: Option<Board>,
+    /// What to set aside for the time when the API server is away; `None` = nothing.
+    pub aside: Option<aside::Options>,
 }
 
 /// Why the service could not start.
@@ -137,6 +140,15 @@ async fn run(listener: UnixListener, client: Client, options: Options, host_netn
         }
     };
     let mirror = Arc::new(Mirror::new(&options.node));
+    let store = options.aside.as_ref().and_then(|aside| {
+        match Store::open(aside, &options.node, options.board.clone()) {
+            Ok(store) => Some(Arc::new(store)),
+            Err(error) => {
+                tracing::warn!(error = %error, "no addresses are set aside for the time when the API server is away");
+                None
+            }
+        }
+    });
     let house = Arc::new(House {
         node: options.node,
         host_netns,
@@ -146,8 +158,13 @@ async fn run(listener: UnixListener, client: Client, options: Options, host_netn
             mirror: Arc::clone(&mirror),
             express: Express::new(Ipam::new(client.clone())),
             board: options.board,
+            store: store.clone(),
         }),
     });
+    if let Some(store) = store {
+        let (ipam, mirror) = (Ipam::new(client.clone()), Arc::clone(&mirror));
+        tokio::spawn(async move { store.keep(&ipam, &mirror).await });
+    }
     tokio::spawn(async move { mirror.follow(&client).await });
     let places = Arc::new(tokio::sync::Semaphore::new(CALLS_MAX));
     loop {

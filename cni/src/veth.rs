@@ -30,8 +30,8 @@ const LINK_LOCAL_TRIES: u32 = 20;
 const LINK_LOCAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often, and how far apart, it is looked whether a device can send.
-const RUNNING_TRIES: u32 = 400;
-const RUNNING_PAUSE: Duration = Duration::from_millis(5);
+const RUNNING_TRIES: u32 = 2000;
+const RUNNING_PAUSE: Duration = Duration::from_millis(1);
 
 /// What to make.
 #[derive(Clone, Copy, Debug)]
@@ -70,26 +70,36 @@ impl Plan<'_> {
 /// Whatever the kernel refuses. The pair may be left: the caller deletes the host end by its name.
 pub async fn attach(plan: &Plan<'_>) -> Result<Link> {
     let host = Netlink::open()?;
-    let pod = Netlink::open_in(plan.netns)?;
     remove(&host, plan.host_name).await?;
     create(&host, plan).await?;
+    let pod = enter(plan)?;
     let near = host.link_by_name(plan.host_name).await?;
     let far = pod.link_by_name(plan.ifname).await?;
     set_host_parameters(plan)?;
     host.set_up(near.index).await?;
-    plan.netns.run(|| set_container_parameters(plan))??;
     pod.set_up(far.index).await?;
     set_container(&pod, far.index, plan).await?;
     if plan.has(true) {
         wait_for_link_local(&host, near.index).await?;
         wait_for_own_addresses(&pod, plan).await?;
     }
-    wait_until_running(&host, near.index).await?;
-    wait_until_running(&pod, far.index).await?;
     if plan.host_routes {
         add_host_routes(&host, near.index, plan).await?;
     }
+    // Last: the kernel activates them meanwhile.
+    wait_until_running(&host, near.index).await?;
+    wait_until_running(&pod, far.index).await?;
     Ok(far)
+}
+
+/// Sets the container's parameters and connects to its namespace, with one visit: each is a thread.
+fn enter(plan: &Plan<'_>) -> Result<Netlink> {
+    let runtime = tokio::runtime::Handle::current();
+    plan.netns.run(move || {
+        let _guard = runtime.enter();
+        set_container_parameters(plan)?;
+        Ok(Netlink::open()?)
+    })?
 }
 
 async fn create(host: &Netlink, plan: &Plan<'_>) -> Result<()> {

@@ -284,22 +284,138 @@ async fn nothing_is_left_whichever_write_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_collected_and_the_listed_stay() {
     let node = start().await;
-    for (pod, id) in [("web-0", "keep"), ("web-1", "gone")] {
-        node.create_pod(pod, &json!({})).await;
-        let container = Container::new(id);
-        address(&call(&node, "ADD", &container, pod, &conf(&node)).await);
+    // Their namespaces stay, as those of containers that a crashed runtime left.
+    let kept = Container::new("keep");
+    let gone = Container::new("gone");
+    let older = Container::new("older");
+    for (pod, container) in [("web-0", &older), ("web-0", &kept), ("web-1", &gone)] {
+        if pod != "web-0" || container.id == "older" {
+            node.create_pod(pod, &json!({})).await;
+        }
+        address(&call(&node, "ADD", container, pod, &conf(&node)).await);
     }
-    assert_eq!(allocated(&node).await, 2);
+    assert_eq!(allocated(&node).await, 3);
+    assert_eq!(node.pod_devices().await.len(), 2);
     let container = Container::new("any");
     let mut collect = conf(&node);
     let outcome = node.calico("GC", &container, None, &collect).await;
     assert_eq!(outcome.document["code"], 7, "no list: {outcome:?}");
-    assert_eq!(allocated(&node).await, 2);
+    assert_eq!(allocated(&node).await, 3);
     collect["cni.dev/valid-attachments"] = json!([{"containerID": "keep", "ifname": "eth0"}]);
     let outcome = node.calico("GC", &container, None, &collect).await;
     assert!(outcome.success, "{outcome:?}");
     assert_eq!(allocated(&node).await, 1);
     assert_eq!(handles(&node).await, 1);
+    // The pod whose newer container is listed keeps its interface.
+    let kept = caracal_api::names::veth_name("default", "web-0");
+    assert_eq!(node.pod_devices().await, [kept]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_id_that_is_in_use_is_refused_and_its_pod_left_alone() {
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    node.create_pod("web-1", &json!({})).await;
+    let container = Container::new("c1");
+    let first = address(&call(&node, "ADD", &container, "web-0", &conf(&node)).await);
+    let outcome = call(&node, "ADD", &container, "web-1", &conf(&node)).await;
+    assert!(!outcome.success, "{outcome:?}");
+    let text = outcome.document["msg"].as_str().unwrap();
+    assert!(
+        text.contains("default/web-0") && text.contains("in use"),
+        "{outcome:?}"
+    );
+    assert_eq!(allocated(&node).await, 1, "the first pod keeps its address");
+    assert_eq!(node.pod_devices().await.len(), 1);
+    // Reused after DEL it is a container as any other.
+    assert!(
+        call(&node, "DEL", &container, "web-0", &conf(&node))
+            .await
+            .success
+    );
+    address(&call(&node, "ADD", &container, "web-1", &conf(&node)).await);
+    assert!(
+        call(&node, "DEL", &container, "web-1", &conf(&node))
+            .await
+            .success
+    );
+    is_clean(&node).await;
+    assert!(!first.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_adds_of_one_pod_at_once_take_turns() {
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let (one, other) = (Container::new("c1"), Container::new("c2"));
+    let conf = conf(&node);
+    for _ in 0..3 {
+        let (first, second) = futures::join!(
+            call(&node, "ADD", &one, "web-0", &conf),
+            call(&node, "ADD", &other, "web-0", &conf),
+        );
+        assert_ne!(address(&first), address(&second));
+        assert_eq!(
+            node.pod_devices().await.len(),
+            1,
+            "one interface, of the one that came last"
+        );
+        let (first, second) = futures::join!(
+            call(&node, "DEL", &one, "web-0", &conf),
+            call(&node, "DEL", &other, "web-0", &conf),
+        );
+        assert!(first.success && second.success, "{first:?} {second:?}");
+        is_clean(&node).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_api_answers_nothing_is_left_and_the_message_names_it() {
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let conf = conf(&node);
+    for code in [409, 410, 429, 500, 503] {
+        for (method, path) in [
+            (Method::GET, "/pods/web-0"),
+            (Method::GET, "/ippools"),
+            (Method::POST, "/ipamhandles"),
+            (Method::PUT, "/ipamblocks"),
+            (Method::PATCH, "/pods/web-0/status"),
+        ] {
+            let container = Container::new("c1");
+            let fault = Fault {
+                method: method.clone(),
+                path,
+                code,
+                times: 1,
+                after_effect: false,
+            };
+            node.fault(fault);
+            let outcome = call(&node, "ADD", &container, "web-0", &conf).await;
+            node.clear_faults();
+            if outcome.success {
+                assert!(call(&node, "DEL", &container, "web-0", &conf).await.success);
+            } else {
+                let text = outcome.document["msg"].as_str().unwrap();
+                assert!(text.contains("on purpose"), "{code} {method} {path}: {outcome:?}");
+                assert!(outcome.document["code"].as_u64().is_some(), "{outcome:?}");
+            }
+            is_clean(&node).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_does_not_keep_a_pod_from_starting() {
+    let node = start().await;
+    node.create_pod("web-0", &json!({})).await;
+    let mut conf = conf(&node);
+    // Opens, and fails every write with "no space left".
+    conf["log_file_path"] = json!("/dev/full");
+    let container = Container::new("c1");
+    address(&call(&node, "ADD", &container, "web-0", &conf).await);
+    assert!(call(&node, "DEL", &container, "web-0", &conf).await.success);
+    is_clean(&node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

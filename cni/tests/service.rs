@@ -48,6 +48,7 @@ fn options(node: &Node, board: Option<Board>) -> Options {
             ..ConnectOptions::default()
         },
         board,
+        aside: None,
     }
 }
 
@@ -333,6 +334,106 @@ async fn add_returns_when_the_policy_of_this_very_pod_holds() {
     node.create_pod("web-1", &json!({})).await;
     let outcome = call(&node, "ADD", &Container::new("c1"), "web-1", &conf).await;
     assert!(outcome.success && by_daemon(&outcome), "{outcome:?}");
+}
+
+async fn holder(node: &Node, address: &str) -> Option<String> {
+    let address: std::net::IpAddr = address.split('/').next()?.parse().ok()?;
+    let ipam = caracal_ipam::Ipam::new(node.client.clone());
+    ipam.assignment_of(address).await.unwrap()?.handle
+}
+
+async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    for _ in 0..600 {
+        if check().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_start_from_addresses_set_aside_while_the_api_is_away() {
+    let node = start().await;
+    let mut with_reserve = options(&node, None);
+    with_reserve.aside = Some(caracal_cni::aside::Options {
+        folder: node.path("reserve"),
+        count: 2,
+    });
+    let conf = conf(&node);
+    let _service = node
+        .netns
+        .run(move || Service::start(with_reserve))
+        .unwrap()
+        .unwrap();
+    let containers: Vec<Container> = (0..4).map(|index| Container::new(&format!("c{index}"))).collect();
+    for index in 0..4 {
+        node.create_pod(&format!("web-{index}"), &json!({})).await;
+    }
+    let before = call(&node, "ADD", &containers[0], "web-0", &conf).await;
+    assert!(before.success, "{before:?}");
+    // The pod's and the two.
+    until("two addresses are set aside", async || {
+        allocated(&node).await == 3
+    })
+    .await;
+    // Everything is told to the daemon by then: the last thing that changed is the block.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    node.set_away(true);
+    let mut given = Vec::new();
+    for index in 1..3 {
+        for _ in 0..2 {
+            let outcome = call_away(&node, "ADD", &containers[index], index, &conf).await;
+            assert!(outcome.success && by_daemon(&outcome), "{index}: {outcome:?}");
+            given.push(outcome.document["ips"][0]["address"].as_str().unwrap().to_owned());
+        }
+    }
+    assert!(
+        given[0] == given[1] && given[2] == given[3] && given[0] != given[2],
+        "{given:?}"
+    );
+    let none = call_away(&node, "ADD", &containers[3], 3, &conf).await;
+    assert_eq!(
+        (none.success, none.document["code"].as_u64()),
+        (false, Some(11)),
+        "{none:?}"
+    );
+    assert!(
+        none.document["msg"].as_str().unwrap().contains("set aside"),
+        "{none:?}"
+    );
+    let devices = node.pod_devices().await;
+    assert_eq!(devices.len(), 3, "the failed one is undone: {devices:?}");
+
+    node.set_away(false);
+    for (index, address) in [(1, &given[0]), (2, &given[2])] {
+        let handle = format!("k8s-pod-network.c{index}");
+        until("the block says whose address it is", async || {
+            holder(&node, address).await.as_deref() == Some(handle.as_str())
+        })
+        .await;
+        until("the Pod has its address", async || {
+            let annotations = node.annotations(&format!("web-{index}")).await;
+            annotations.get("cni.projectcalico.org/podIPs") == Some(address)
+        })
+        .await;
+    }
+    for index in 0..3 {
+        let outcome = call(&node, "DEL", &containers[index], &format!("web-{index}"), &conf).await;
+        assert!(outcome.success, "{outcome:?}");
+    }
+    until("only what is set aside is left", async || {
+        allocated(&node).await == 2
+    })
+    .await;
+    assert_eq!(node.pod_devices().await, Vec::<String>::new());
+}
+
+/// As [`call`], without asking the API server for the UID first.
+async fn call_away(node: &Node, command: &str, container: &Container, index: usize, conf: &Value) -> Outcome {
+    let env = node.env(command, container, Some(&format!("web-{index}")));
+    node.run(env!("CARGO_BIN_EXE_calico"), env, conf).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

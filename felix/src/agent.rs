@@ -12,7 +12,7 @@ use caracal_daemon::health::{Health, Reporter, Reports};
 use caracal_daemon::metrics::Registry;
 use caracal_datastore::Client;
 use caracal_felix_core::config::{Layers, merge};
-use caracal_felix_core::{Core, Options};
+use caracal_felix_core::{Core, Options, Update};
 use caracal_linux::netlink::{Event, Monitor, Netlink};
 use futures::{FutureExt as _, StreamExt as _};
 
@@ -159,6 +159,7 @@ impl<R: CommandRunner> Agent<R> {
                 () = &mut shutdown => return Ok(()),
                 Some(message) = self.updates.next() => self.on_messages(message),
                 event = self.monitor.next(), if self.dataplane.is_some() => self.on_events(&event?),
+                updates = self.pods.next() => self.on_pods(updates),
                 _ = ticks.tick() => self.check(),
                 () = tokio::time::sleep_until(until), if round.is_some() => self.round().await?,
             }
@@ -189,6 +190,7 @@ impl<R: CommandRunner> Agent<R> {
             Message::Update(update) => {
                 self.metrics.updates.inc();
                 self.pods.on_update(&update);
+                let update = self.pods.complete(update);
                 self.core.on_update(update);
                 self.note_change();
             }
@@ -210,6 +212,14 @@ impl<R: CommandRunner> Agent<R> {
                 );
             }
         }
+    }
+
+    /// Takes in addresses that the CNI service tells of before their Pods do.
+    fn on_pods(&mut self, updates: Vec<Update>) {
+        for update in updates {
+            self.core.on_update(update);
+        }
+        self.note_change();
     }
 
     fn note_change(&mut self) {

@@ -24,6 +24,17 @@ pub struct Args {
     /// Unix socket on which CNI plugins hand their work over; none = they work themselves
     #[arg(long, value_name = "PATH", env = "CNI_SOCKET", default_value = caracal_cni::talk::SOCKET)]
     pub cni_socket: PathBuf,
+    /// Addresses set aside on this node, for pods that start while the API server is away
+    #[arg(long, value_name = "N", env = "CNI_RESERVE", default_value_t = 4)]
+    pub cni_reserve: u8,
+    /// Folder in which they are noted, on a disk that outlives felix
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "CNI_RESERVE_DIR",
+        default_value = "/var/lib/calico/caracal-reserve"
+    )]
+    pub cni_reserve_dir: PathBuf,
     /// Form of log lines: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,

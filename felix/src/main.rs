@@ -1,9 +1,10 @@
 //! `caracal-felix`: the node agent as a program.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use caracal_cni::aside;
 use caracal_cni::board::Board;
 use caracal_cni::service::{Options, Service};
 use caracal_daemon::{logging, signals};
@@ -65,7 +66,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let client = Client::connect(&options).await?;
     tracing::info!(node = settings.node, "this node");
     let board = Board::default();
-    let _plugins = serve_plugins(args.cni_socket, &settings.node, options, &board).await;
+    let plugins = Options {
+        socket: args.cni_socket,
+        node: settings.node.clone(),
+        connect: ConnectOptions {
+            user_agent: concat!("caracal-felix-cni/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..options
+        },
+        board: Some(board.clone()),
+        aside: (args.cni_reserve > 0).then(|| aside::Options {
+            folder: args.cni_reserve_dir,
+            count: usize::from(args.cni_reserve),
+        }),
+    };
+    let _plugins = serve_plugins(plugins).await;
     let _answering = Answering::start(&client, &settings.node, Netlink::open()?);
     let agent = Agent::new(SystemRunner, &client, settings).await?.telling(board);
     agent
@@ -80,24 +94,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Serves CNI plugins. Without that they do the same work themselves, so a failure is no reason to end.
-async fn serve_plugins(
-    socket: PathBuf,
-    node: &str,
-    connect: ConnectOptions,
-    board: &Board,
-) -> Option<Service> {
-    if socket == Path::new("none") {
+async fn serve_plugins(options: Options) -> Option<Service> {
+    if options.socket == Path::new("none") {
         return None;
     }
-    let options = Options {
-        socket,
-        node: node.to_owned(),
-        connect: ConnectOptions {
-            user_agent: concat!("caracal-felix-cni/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ..connect
-        },
-        board: Some(board.clone()),
-    };
     // It starts a runtime of its own, which a thread that drives one may not.
     let started = tokio::task::spawn_blocking(move || Service::start(options)).await;
     match started

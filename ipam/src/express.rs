@@ -11,6 +11,7 @@ mod desk;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use caracal_api::names::handle_name;
 use caracal_api::v3::{BlockAffinity, IPAMConfigurationSpec, IPAMHandle, IPPool, IPReservation};
@@ -28,6 +29,9 @@ use desk::{Answer, Desk, Terms, Work};
 
 /// Handles that are remembered for their release; a node has far fewer pods.
 const HANDLES_MAX: usize = 4096;
+
+/// An API server that does not answer within this time is away: a pod waits.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a program that follows the datastore knows of it.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +128,17 @@ impl Known {
     }
 }
 
+/// What the short way led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Quick {
+    /// These addresses, each with the prefix length of its block.
+    Assigned(Vec<IpNet>),
+    /// Nothing that could be relied on: ask what the handle holds, and go the long way.
+    LongWay,
+    /// The API server does not answer.
+    Away,
+}
+
 /// The short way. One for each process and node.
 #[derive(Debug)]
 pub struct Express {
@@ -143,24 +158,14 @@ impl Express {
         }
     }
 
-    /// Assigns at most one address of each family for a handle that holds nothing yet, each with the prefix length of
-    /// its block. `None`: ask what the handle holds and go the long way; nothing else follows from it.
-    pub async fn assign(&self, known: &Known, request: &AutoAssign) -> Option<Vec<IpNet>> {
-        let handle = request.handle.as_deref()?;
-        if request.host != known.host || request.v4 > 1 || request.v6 > 1 {
-            return None;
+    /// Assigns at most one address of each family for a handle that holds nothing yet.
+    pub async fn assign(&self, known: &Known, request: &AutoAssign) -> Quick {
+        let (Some(handle), Some(desks)) = (request.handle.as_deref(), self.desks_for(known, request)) else {
+            return Quick::LongWay;
+        };
+        if let Some(refused) = self.count(handle, &desks).await {
+            return refused;
         }
-        let mut desks = Vec::new();
-        for (family, count) in [(Family::V4, request.v4), (Family::V6, request.v6)] {
-            if count > 0 {
-                let blocks = known.blocks(request, family).into_iter();
-                desks.push(blocks.map(|cidr| self.desk(cidr)).find(|desk| desk.has_room())?);
-            }
-        }
-        if desks.is_empty() {
-            return None;
-        }
-        self.count(handle, &desks).await?;
         let takes = desks.iter().map(|desk| {
             let work = Work::Take {
                 handle: handle.to_owned(),
@@ -189,7 +194,26 @@ impl Express {
                 }
             }
         }
-        complete.then_some(addresses)
+        if complete {
+            Quick::Assigned(addresses)
+        } else {
+            Quick::LongWay
+        }
+    }
+
+    /// The block for each family that is wanted; `None` when the short way does not lead there.
+    fn desks_for(&self, known: &Known, request: &AutoAssign) -> Option<Vec<Arc<Desk>>> {
+        if request.host != known.host || request.v4 > 1 || request.v6 > 1 {
+            return None;
+        }
+        let mut desks = Vec::new();
+        for (family, count) in [(Family::V4, request.v4), (Family::V6, request.v6)] {
+            if count > 0 {
+                let blocks = known.blocks(request, family).into_iter();
+                desks.push(blocks.map(|cidr| self.desk(cidr)).find(|desk| desk.has_room())?);
+            }
+        }
+        Some(desks).filter(|desks| !desks.is_empty())
     }
 
     /// Releases what a handle holds that was assigned this way. False: go the long way.
@@ -243,24 +267,27 @@ impl Express {
         handles.remove(handle)
     }
 
-    /// Makes the handle with one address of each block. `None` when it exists or could not be made.
-    async fn count(&self, id: &str, desks: &[Arc<Desk>]) -> Option<()> {
+    /// Makes the handle with one address of each block. `Some` when it exists or could not be made.
+    async fn count(&self, id: &str, desks: &[Arc<Desk>]) -> Option<Quick> {
         let mut handle = Handle::new(id);
         for desk in desks {
             handle.increment(&desk.cidr(), 1);
         }
         let object = IPAMHandle::new(&handle_name(id), handle.0);
-        let made = match self.ipam.store.client.create(&object).await {
-            Ok(made) => made,
-            Err(error) => {
+        let made = match tokio::time::timeout(PATIENCE, self.ipam.store.client.create(&object)).await {
+            Ok(Ok(made)) => made,
+            Ok(Err(error)) => {
                 tracing::debug!(%error, handle = id, "a handle could not be made the short way");
-                return None;
+                let away = error.is_transient();
+                return Some(if away { Quick::Away } else { Quick::LongWay });
             }
+            // It may yet be made, and then counts what nobody has: harmless.
+            Err(_) => return Some(Quick::Away),
         };
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         if handles.len() < HANDLES_MAX {
             handles.insert(id.to_owned(), made);
         }
-        Some(())
+        None
     }
 }

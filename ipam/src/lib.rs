@@ -34,7 +34,7 @@ pub use affinities::ReleasedAffinities;
 pub use block::{Assignment, Block, Owner, Release, Reserved};
 pub use client::{AddressOwner, AssignIp, Assigned, AutoAssign, Ipam};
 pub use error::{Error, Family, Result};
-pub use express::{Express, Known, Snapshot};
+pub use express::{Express, Known, Quick, Snapshot};
 pub use handle::Handle;
 pub use lock::HostLock;
 pub use release::Released;

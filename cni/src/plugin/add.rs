@@ -5,16 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caracal_api::meta;
+use caracal_api::{meta, names};
 use caracal_datastore::Client;
 use caracal_linux::netns::NetNs;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{Calico, Step, connect, gates, ipam_conf, routes};
 use crate::conf::DeviceConf;
 use crate::delegate::{Changes, Delegate};
 use crate::endpoint::Endpoint;
 use crate::error::{Code, Error, Result};
+use crate::ipam_plugin::CONTAINER_IN_USE;
 use crate::pod::{self, Workload};
 use crate::result::{AddResult, Interface, IpConfig};
 use crate::rollback::Rollback;
@@ -202,7 +204,7 @@ async fn work<'a>(plugin: &Calico, job: &'a Job<'a>, rollback: &mut Rollback<'a>
     };
     let recording = async {
         if let (Some(client), Some(workload)) = (&job.client, &job.workload) {
-            pod::write_addresses(client, &workload.pod, &addresses, &job.call.container_id).await?;
+            record(job, client, &workload.pod, &addresses).await?;
         }
         (plugin.after)(Step::Recorded)
     };
@@ -210,6 +212,19 @@ async fn work<'a>(plugin: &Calico, job: &'a Job<'a>, rollback: &mut Rollback<'a>
     let mac = mac?;
     recorded?;
     Ok(result(job, &addresses, assigned, mac))
+}
+
+/// Writes the addresses to the Pod; later, when they were given because the API server is away.
+async fn record(job: &Job<'_>, client: &Client, pod: &Pod, addresses: &[IpNet]) -> Result<()> {
+    let container = &job.call.container_id;
+    let handle = names::handle_id(&job.call.conf.name, container);
+    match job.call.cluster.set_aside() {
+        Some(store) if store.held(&handle).is_some() => {
+            store.write_later(client, pod, addresses, container);
+            Ok(())
+        }
+        Some(_) | None => Ok(pod::write_addresses(client, pod, addresses, container).await?),
+    }
 }
 
 async fn assign<'a>(job: &'a Job<'a>, rollback: &mut Rollback<'a>) -> Result<AddResult> {
@@ -224,7 +239,11 @@ async fn assign<'a>(job: &'a Job<'a>, rollback: &mut Rollback<'a>) -> Result<Add
         undo.tell(call, Command::Del, &Changes::default()).await
     });
     let Source::Given(addresses) = &job.wishes.source else {
-        return delegate.add(call, &Changes::default()).await;
+        let added = delegate.add(call, &Changes::default()).await;
+        if added.as_ref().is_err_and(|error| error.code == CONTAINER_IN_USE) {
+            rollback.forget_last();
+        }
+        return added;
     };
     release_older(job, &delegate).await?;
     let mut all = AddResult::default();

@@ -4,6 +4,7 @@
 
 use caracal_api::meta;
 use caracal_linux::netlink::{Link, Netlink, Route};
+use caracal_linux::netns::NetNs;
 use caracal_linux::sysctl;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
@@ -28,7 +29,7 @@ pub(super) async fn check(call: &Call) -> Result<()> {
     })?;
     let promised = AddResult::from_json(document, call.conf.version)?;
     let mut differences = Vec::new();
-    compare_container(call, &promised, &mut differences).await?;
+    compare_container(call, &endpoint, &promised, &mut differences).await?;
     compare_host(&endpoint, &promised, &mut differences).await?;
     if let Some(client) = connect(call).await? {
         pod::check_ready(&call.cluster, &client).await?;
@@ -63,7 +64,12 @@ fn own_addresses(call: &Call, promised: &AddResult) -> Vec<IpNet> {
     own.map(|ip| ip.address).collect()
 }
 
-async fn compare_container(call: &Call, promised: &AddResult, differences: &mut Vec<String>) -> Result<()> {
+async fn compare_container(
+    call: &Call,
+    endpoint: &Endpoint,
+    promised: &AddResult,
+    differences: &mut Vec<String>,
+) -> Result<()> {
     let netns = match call.open_netns() {
         Ok(netns) => netns,
         Err(error) => {
@@ -82,6 +88,8 @@ async fn compare_container(call: &Call, promised: &AddResult, differences: &mut 
         Err(error) => return Err(error.into()),
     };
     compare_link(call, &link, promised, differences);
+    compare_pair(endpoint, &link, differences).await?;
+    compare_forwarding(call, &netns, promised, differences)?;
     let addresses = netlink.addresses_of(link.index).await?;
     let own = own_addresses(call, promised);
     for wanted in &own {
@@ -93,6 +101,51 @@ async fn compare_container(call: &Call, promised: &AddResult, differences: &mut 
     for destination in routes(call, &own) {
         if !has_route(&present, destination, link.index) {
             differences.push(format!("it has no route to {destination} through {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// Both ends must be of one pair, not of two that happen to have the right names.
+async fn compare_pair(endpoint: &Endpoint, far: &Link, differences: &mut Vec<String>) -> Result<()> {
+    match Netlink::open()?.link_by_name(&endpoint.host_interface).await {
+        Ok(near) if far.peer.is_some_and(|peer| peer != near.index) => {
+            differences.push(format!("{} is not the other end of {}", near.name, far.name));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+        // Said where the host is looked at.
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A container that forwards could send for others.
+fn compare_forwarding(
+    call: &Call,
+    netns: &NetNs,
+    promised: &AddResult,
+    differences: &mut Vec<String>,
+) -> Result<()> {
+    let wanted = if call.conf.device.allow_ip_forwarding {
+        "1"
+    } else {
+        "0"
+    };
+    let has = |v6: bool| promised.ips.iter().any(|ip| ip.address.addr().is_ipv6() == v6);
+    for (v6, parts) in [
+        (false, ["net", "ipv4", "ip_forward"].as_slice()),
+        (true, ["net", "ipv6", "conf", "all", "forwarding"].as_slice()),
+    ] {
+        if !has(v6) {
+            continue;
+        }
+        let value = netns.run(|| sysctl::read(parts))??;
+        if value != wanted {
+            differences.push(format!(
+                "{} in the container is {value}, not {wanted}",
+                parts.join(".")
+            ));
         }
     }
     Ok(())
@@ -161,15 +214,24 @@ async fn compare_host(
     }
     let mut parameters = Vec::new();
     if has(false) {
-        parameters.extend([("ipv4", "proxy_arp"), ("ipv4", "forwarding")]);
+        parameters.extend([
+            ("ipv4", "route_localnet", "1"),
+            ("ipv4", "proxy_arp", "1"),
+            ("ipv4", "forwarding", "1"),
+        ]);
     }
     if has(true) {
-        parameters.extend([("ipv6", "proxy_ndp"), ("ipv6", "forwarding")]);
+        parameters.extend([
+            ("ipv6", "disable_ipv6", "0"),
+            ("ipv6", "proxy_ndp", "1"),
+            ("ipv6", "forwarding", "1"),
+            ("ipv6", "accept_ra", "0"),
+        ]);
     }
-    for (family, key) in parameters {
+    for (family, key, wanted) in parameters {
         let value = sysctl::read(&["net", family, "conf", name, key])?;
-        if value != "1" {
-            differences.push(format!("net.{family}.conf.{name}.{key} is {value}, not 1"));
+        if value != wanted {
+            differences.push(format!("net.{family}.conf.{name}.{key} is {value}, not {wanted}"));
         }
     }
     Ok(())

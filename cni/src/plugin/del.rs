@@ -15,6 +15,9 @@ use crate::veth;
 pub(super) async fn del(call: &Call) -> Result<()> {
     let endpoint = Endpoint::of(call)?;
     let _turn = Turn::take(&endpoint.host_interface).await?;
+    if let Some(store) = call.cluster.set_aside() {
+        store.write_no_more(&call.container_id);
+    }
     let recorded = forget(call, &endpoint).await;
     if let Err(Refused::Closed(error)) = recorded {
         return Err(error);

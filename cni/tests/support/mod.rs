@@ -42,6 +42,8 @@ struct Traffic {
     requests: Vec<String>,
     hanging: usize,
     faults: Vec<Fault>,
+    /// Every request is answered with 503.
+    is_away: bool,
 }
 
 /// A node.
@@ -229,6 +231,11 @@ esac
         self.traffic.lock().unwrap().faults.push(fault);
     }
 
+    /// The API server goes away, or comes back.
+    pub fn set_away(&self, is_away: bool) {
+        self.traffic.lock().unwrap().is_away = is_away;
+    }
+
     pub fn clear_faults(&self) {
         self.traffic.lock().unwrap().faults.clear();
     }
@@ -396,13 +403,21 @@ async fn answer(
         traffic
             .requests
             .push(format!("{} {}", request.method(), request.uri()));
+        let away = traffic.is_away.then_some(Fault {
+            method: Method::GET,
+            path: "",
+            code: 503,
+            times: 1,
+            after_effect: false,
+        });
         let found = traffic.faults.iter_mut().find(|fault| {
             fault.times > 0 && fault.method == *request.method() && request.uri().path().contains(fault.path)
         });
-        found.map(|fault| {
+        let found = found.map(|fault| {
             fault.times -= 1;
             fault.clone()
-        })
+        });
+        found.or(away)
     };
     let Some(fault) = fault else {
         return server.service().call(request).await;
