@@ -17,6 +17,8 @@ use crate::cluster::Cluster;
 use crate::conf::Conf;
 use crate::error::{Code, Error, Result, chain};
 
+/// How an error ends that another account might not have met.
+pub(crate) const MISSING_RIGHT: &str = "give the plugin's account this right";
 /// How often taking the address from the Pod is tried again when the Pod changed meanwhile.
 const CONFLICT_RETRIES: usize = 6;
 
@@ -24,8 +26,9 @@ impl From<caracal_datastore::Error> for Error {
     fn from(error: caracal_datastore::Error) -> Self {
         let text = chain(&error);
         if error.is_forbidden() {
-            return Self::new(Code::Plugin, text)
-                .hint("give the plugin's account this right; see the ClusterRole calico-cni-plugin");
+            return Self::new(Code::Plugin, text).hint(format_args!(
+                "{MISSING_RIGHT}; see the ClusterRole calico-cni-plugin"
+            ));
         }
         if error.is_transient() || error.is_conflict() {
             return Self::new(Code::TryAgainLater, text)

@@ -18,6 +18,7 @@ use crate::ipam_plugin::CalicoIpam;
 use crate::mirror::Mirror;
 use crate::node;
 use crate::plugin::Calico;
+use crate::pod::MISSING_RIGHT;
 use crate::skel::{Call, Plugin, dispatch};
 use crate::talk::{self, GO, PROTOCOL, Reply, Request};
 use crate::version::Version;
@@ -67,6 +68,11 @@ async fn within<T>(talk: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 
 fn done(call: &Call, outcome: Result<Option<Value>>) -> Reply {
     match outcome {
+        // What was done is undone, and the plugin's own account may have the right.
+        Err(error) if error.details.contains(MISSING_RIGHT) => {
+            tracing::warn!(error = %error, "this daemon's account lacks a right, the plugin works itself");
+            Reply::Refused(error.message)
+        }
         Ok(document) => Reply::Done {
             success: true,
             document: document.map(|document| document.to_string()).unwrap_or_default(),
