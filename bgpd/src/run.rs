@@ -133,6 +133,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
                     let Ok(event) = events.try_recv() else { break };
                     owner.on_sockets(event);
                 }
+                owner.carry_out();
             }
             report = reports.recv() => owner.on_report(report.ok_or(Error::Task("kernel"))?),
             Some(change) = changes.recv(), if cluster.is_some() => {
@@ -297,11 +298,13 @@ impl Owner {
                 }
             }
             transport::Event::Messages { conn, messages } => {
+                if !self.sockets.is_open(conn) {
+                    return;
+                }
+                // Carried out after the batch: one decision for a prefix that changes often, full messages.
+                let now = Instant::now();
                 for bytes in messages {
-                    if !self.sockets.is_open(conn) {
-                        break;
-                    }
-                    self.input(Input::Message { conn, bytes });
+                    self.speaker.handle_input(now, Input::Message { conn, bytes });
                 }
             }
             transport::Event::SendReady { conn } => {

@@ -74,7 +74,7 @@ pub struct RouteDelta {
 }
 
 /// A kernel route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KernelRoute {
     /// Where packets go.
     pub target: Target,
@@ -83,7 +83,7 @@ pub struct KernelRoute {
 }
 
 /// Where a kernel route leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// To these next hops, in ascending order, at least one.
     NextHops(Vec<NextHop>),
@@ -92,7 +92,7 @@ pub enum Target {
 }
 
 /// One next hop of a kernel route.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextHop {
     /// The BGP next hop; the shell resolves it when it is not on a connected network.
     pub address: IpAddr,

@@ -20,7 +20,7 @@ use rand::rngs::SmallRng;
 use crate::config;
 use crate::input::ConnId;
 use crate::output::{Event, Output, Transport};
-use crate::rib::path::PeerId;
+use crate::rib::way::PeerId;
 use crate::snapshot::{Counters, SessionState};
 use crate::wire::notification::Notification;
 use crate::wire::refresh::Refresh;

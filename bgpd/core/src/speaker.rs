@@ -6,6 +6,7 @@
 mod configure;
 mod export;
 mod flush;
+mod groups;
 mod import;
 mod kernel;
 mod peer;
@@ -26,11 +27,12 @@ use crate::input::{Command, ConnId, Input};
 use crate::output::{Event, Output};
 use crate::policy::eval::Chain;
 use crate::rib::attrs::Interner;
-use crate::rib::path::PeerId;
 use crate::rib::table::Table;
+use crate::rib::way::PeerId;
 use crate::session::{Context, Effect, Identity, Session};
 use crate::wire::notification::{CeaseSubcode, Notification};
 use crate::wire::refresh::{Refresh, RefreshKind};
+use groups::{GroupId, UpdateGroup};
 use peer::Peer;
 use restart::Restart;
 
@@ -47,10 +49,14 @@ pub struct Speaker {
     kernel_chain: Arc<Chain>,
     table: Table,
     interner: Interner,
+    groups: BTreeMap<GroupId, UpdateGroup>,
     out: VecDeque<Output>,
     rng: SmallRng,
     next_conn: u64,
     next_peer: u32,
+    next_group: u32,
+    /// Room for the attributes of the UPDATE at hand.
+    block: Vec<u8>,
     /// Forwarding state is older than this process (RFC 4724 §4.1).
     restarted: bool,
     restart: Option<Restart>,
@@ -74,6 +80,9 @@ impl Speaker {
             kernel_chain: Arc::default(),
             table: Table::default(),
             interner: Interner::default(),
+            groups: BTreeMap::new(),
+            next_group: 1,
+            block: Vec::new(),
             out: VecDeque::new(),
             rng: SmallRng::seed_from_u64(seed),
             next_conn: 1,
@@ -276,8 +285,9 @@ impl Speaker {
         let Some(family) = refresh.family else { return };
         match refresh.kind {
             RefreshKind::Request => {
-                if let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.carries(family)) {
-                    peer.adj_out.want_refresh(family);
+                let carries = self.peers.get_mut(&id).filter(|peer| peer.carries(family));
+                if let Some(target) = carries.and_then(|peer| peer.target.as_mut()) {
+                    target.refresh(family);
                 }
             }
             RefreshKind::Begin => self.mark_stale(id, family),
@@ -293,9 +303,12 @@ impl Speaker {
         match command {
             Command::RefreshIn => self.request_refresh(now, id),
             Command::RefreshOut => {
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    for family in peer.families() {
-                        peer.adj_out.want_refresh(family);
+                let Some(peer) = self.peers.get_mut(&id) else {
+                    return;
+                };
+                for family in peer.families() {
+                    if let Some(target) = &mut peer.target {
+                        target.refresh(family);
                     }
                 }
             }
@@ -310,7 +323,7 @@ impl Speaker {
 
     fn shut_down(&mut self, now: Instant, graceful: bool, message: &str) {
         // What is due goes out first, so that peers keep the latest.
-        self.flush();
+        self.flush_last();
         self.stopped = true;
         let cease = Notification::cease_with_text(CeaseSubcode::AdministrativeShutdown, message);
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
@@ -324,13 +337,15 @@ impl Speaker {
         }
     }
 
-    /// Puts the peer's next deadline into the queue.
+    /// Sees to it that the queue wakes the peer in time. A deadline that moves away, as HoldTimer does with every
+    /// message, is left as it is: when it comes nothing is due, and the next one is taken.
     fn arm(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let next = peer.session.deadline().into_iter().chain(peer.stale_until).min();
-        if peer.armed != next {
+        let is_early = matches!((peer.armed, next), (Some(armed), Some(next)) if armed <= next);
+        if peer.armed != next && !is_early {
             if let Some(old) = std::mem::replace(&mut peer.armed, next) {
                 self.timers.remove(&(old, id));
             }

@@ -18,6 +18,14 @@ use crate::wire::as_path;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Chain(pub(crate) Vec<Arc<Policy>>);
 
+impl Chain {
+    /// Whether prefixes that are reached the same way may fare differently.
+    pub(crate) fn looks_at_prefixes(&self) -> bool {
+        let mut terms = self.0.iter().flat_map(|policy| &policy.terms);
+        terms.any(|term| !term.matches.prefixes.is_empty() || term.matches.family.is_some())
+    }
+}
+
 /// A route as policies see it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route<'a> {

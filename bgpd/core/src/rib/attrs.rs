@@ -2,10 +2,12 @@
 //! process asks of it (RFC 4271 §9.1.2.2), parsed once.
 
 use std::borrow::Borrow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 use super::rewrite::Rewrite;
 use crate::policy::Community;
@@ -28,33 +30,49 @@ pub(crate) enum Scope {
 pub(crate) struct Attrs {
     block: Box<[u8]>,
     pub(crate) local_pref: Option<u32>,
-    pub(crate) path_len: usize,
+    pub(crate) path_len: u16,
     pub(crate) origin: u8,
     pub(crate) med: Option<u32>,
     /// Leftmost AS of the path; `None` for a path that starts inside the AS.
     pub(crate) neighbor_as: Option<u32>,
     pub(crate) originator: Option<Ipv4Addr>,
-    pub(crate) cluster_len: usize,
+    pub(crate) cluster_len: u16,
     pub(crate) scope: Scope,
 }
 
 impl Attrs {
-    fn new(block: &[u8]) -> Self {
-        let number = |kind| attribute::find(block, kind).and_then(u32_of);
-        let path = attribute::find(block, attribute::AS_PATH).unwrap_or_default();
-        let clusters = attribute::find(block, attribute::CLUSTER_LIST).unwrap_or_default();
-        Self {
-            local_pref: number(attribute::LOCAL_PREF),
-            path_len: as_path::length(path, Width::Four),
-            origin: attribute::find(block, attribute::ORIGIN)
-                .and_then(|value| value.first().copied())
-                .unwrap_or(ORIGIN_INCOMPLETE),
-            med: number(attribute::MULTI_EXIT_DISC),
-            neighbor_as: as_path::first(path),
-            originator: number(attribute::ORIGINATOR_ID).map(Ipv4Addr::from),
-            cluster_len: clusters.len() / 4,
-            scope: scope(block),
+    pub(crate) fn new(block: &[u8]) -> Self {
+        let mut attrs = Self {
             block: block.into(),
+            local_pref: None,
+            path_len: 0,
+            origin: ORIGIN_INCOMPLETE,
+            med: None,
+            neighbor_as: None,
+            originator: None,
+            cluster_len: 0,
+            scope: Scope::Any,
+        };
+        for found in attribute::walk(block).map_while(Result::ok) {
+            attrs.note(found.kind, found.value);
+        }
+        attrs
+    }
+
+    fn note(&mut self, kind: u8, value: &[u8]) {
+        let small = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        match kind {
+            attribute::ORIGIN => self.origin = value.first().copied().unwrap_or(ORIGIN_INCOMPLETE),
+            attribute::AS_PATH => {
+                self.path_len = small(as_path::length(value, Width::Four));
+                self.neighbor_as = as_path::first(value);
+            }
+            attribute::MULTI_EXIT_DISC => self.med = u32_of(value),
+            attribute::LOCAL_PREF => self.local_pref = u32_of(value),
+            attribute::COMMUNITIES => self.scope = scope(value),
+            attribute::ORIGINATOR_ID => self.originator = u32_of(value).map(Ipv4Addr::from),
+            attribute::CLUSTER_LIST => self.cluster_len = small(value.len() / 4),
+            _ => {}
         }
     }
 
@@ -108,10 +126,11 @@ fn large(block: &[u8]) -> impl Iterator<Item = Community> + '_ {
     })
 }
 
-fn scope(block: &[u8]) -> Scope {
+fn scope(communities: &[u8]) -> Scope {
     let mut scope = Scope::Any;
-    for community in standard(block) {
-        match community {
+    let (each, _) = communities.as_chunks::<4>();
+    for octets in each {
+        match u32::from_be_bytes(*octets) {
             Community::NO_ADVERTISE => return Scope::NoAdvertise,
             // RFC 1997: without confederations the two are the same.
             Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => scope = Scope::NoExport,
@@ -128,6 +147,42 @@ impl PartialEq for Attrs {
 }
 
 impl Eq for Attrs {}
+
+/// A block of attributes for a message.
+#[derive(Clone, Debug)]
+pub(crate) enum Block {
+    /// That of a set in the table.
+    Same(Arc<Attrs>),
+    /// One that was made for sending.
+    Rewritten(Arc<[u8]>),
+}
+
+impl Block {
+    pub(crate) fn octets(&self) -> &[u8] {
+        match self {
+            Self::Same(attrs) => attrs.block(),
+            Self::Rewritten(octets) => octets,
+        }
+    }
+
+    pub(crate) fn is_same_object(&self, other: &Self) -> bool {
+        std::ptr::eq(self.octets(), other.octets())
+    }
+}
+
+impl PartialEq for Block {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same_object(other) || self.octets() == other.octets()
+    }
+}
+
+impl Eq for Block {}
+
+impl Hash for Block {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.octets().hash(state);
+    }
+}
 
 /// The key of the pool: a set found by its octets.
 struct Shared(Arc<Attrs>);
@@ -157,8 +212,12 @@ impl Borrow<[u8]> for Shared {
 pub(crate) struct Interner {
     pool: HashSet<Shared>,
     sweep_at: usize,
+    /// The last one found: routes come and go in the order of their attributes.
+    last: Option<Arc<Attrs>>,
     /// The last rewrites, the latest first: neighbouring prefixes mostly have the same attributes.
     recent: VecDeque<(Arc<Attrs>, Rewrite, Arc<Attrs>)>,
+    /// The same on the way out.
+    sent: VecDeque<(Arc<Attrs>, Rewrite, Arc<[u8]>)>,
 }
 
 const SWEEP_MIN: usize = 1024;
@@ -167,9 +226,18 @@ const RECENT_MAX: usize = 8;
 impl Interner {
     /// Returns the set with this canonical block.
     pub(crate) fn intern(&mut self, block: &[u8]) -> Arc<Attrs> {
-        if let Some(found) = self.pool.get(block) {
-            return Arc::clone(&found.0);
+        if let Some(last) = self.last.as_ref().filter(|last| *last.block == *block) {
+            return Arc::clone(last);
         }
+        let attrs = match self.pool.get(block) {
+            Some(found) => Arc::clone(&found.0),
+            None => self.add(block),
+        };
+        self.last = Some(Arc::clone(&attrs));
+        attrs
+    }
+
+    fn add(&mut self, block: &[u8]) -> Arc<Attrs> {
         if self.pool.len() >= self.sweep_at.max(SWEEP_MIN) {
             self.pool.retain(|shared| Arc::strong_count(&shared.0) > 1);
             self.sweep_at = self.pool.len() * 2;
@@ -177,6 +245,23 @@ impl Interner {
         let attrs = Arc::new(Attrs::new(block));
         self.pool.insert(Shared(Arc::clone(&attrs)));
         attrs
+    }
+
+    /// Returns the block that a rewrite makes of a set, for a message. It is not kept.
+    pub(crate) fn outgoing(&mut self, attrs: &Arc<Attrs>, rewrite: Rewrite) -> Block {
+        if rewrite.is_nothing() {
+            return Block::Same(Arc::clone(attrs));
+        }
+        let same =
+            |(from, by, _): &&(Arc<Attrs>, Rewrite, Arc<[u8]>)| Arc::ptr_eq(from, attrs) && *by == rewrite;
+        if let Some((_, _, made)) = self.sent.iter().find(same) {
+            return Block::Rewritten(Arc::clone(made));
+        }
+        let made: Arc<[u8]> = rewrite.apply(attrs.block()).into();
+        self.sent.truncate(RECENT_MAX - 1);
+        self.sent
+            .push_front((Arc::clone(attrs), rewrite, Arc::clone(&made)));
+        Block::Rewritten(made)
     }
 
     /// Returns the set that a rewrite makes of another.

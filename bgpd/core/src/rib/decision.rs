@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use smallvec::SmallVec;
 
 use super::path::Path;
+use super::way::Way;
 use crate::policy::Source;
 use crate::wire::canonical::DEFAULT_LOCAL_PREF;
 
@@ -29,42 +30,49 @@ pub(crate) struct Rules {
 type Candidates<'a> = SmallVec<[(usize, &'a Path, u32); 4]>;
 
 /// Chooses among paths. `cost` is the metric of the way to a path's next hop, `None` where there is no way.
-pub(crate) fn select(paths: &[Path], rules: Rules, cost: impl Fn(&Path) -> Option<u32>) -> Option<Selection> {
+pub(crate) fn select(paths: &[Path], rules: Rules, cost: impl Fn(&Way) -> Option<u32>) -> Option<Selection> {
+    if let [only] = paths {
+        let is_usable = only.is_usable() && cost(&only.used).is_some();
+        return is_usable.then(|| Selection {
+            best: 0,
+            equals: smallvec::smallvec![0],
+        });
+    }
     let mut left: Candidates<'_> = paths
         .iter()
         .enumerate()
-        .filter(|(_, path)| path.unusable.is_none())
-        .filter_map(|(index, path)| Some((index, path, cost(path)?)))
+        .filter(|(_, path)| path.is_usable())
+        .filter_map(|(index, path)| Some((index, path, cost(&path.used)?)))
         .collect();
-    keep_least(&mut left, |(_, path, _)| Reverse(path.preference));
+    keep_least(&mut left, |(_, path, _)| Reverse(path.used.preference));
     // Sources without BGP attributes, when preferences are the same.
-    keep_least(&mut left, |(_, path, _)| match path.source() {
+    keep_least(&mut left, |(_, path, _)| match path.used.source() {
         Source::Static => 0,
         Source::Direct => 1,
         Source::Kernel => 2,
         Source::Bgp => 3_u8,
     });
     keep_least(&mut left, |(_, path, _)| {
-        Reverse(path.attrs.local_pref.unwrap_or(DEFAULT_LOCAL_PREF))
+        Reverse(path.used.attrs.local_pref.unwrap_or(DEFAULT_LOCAL_PREF))
     });
     // a, b.
-    keep_least(&mut left, |(_, path, _)| path.attrs.path_len);
-    keep_least(&mut left, |(_, path, _)| path.attrs.origin);
+    keep_least(&mut left, |(_, path, _)| path.used.attrs.path_len);
+    keep_least(&mut left, |(_, path, _)| path.used.attrs.origin);
     compare_med(&mut left, rules.always_compare_med);
     // d, e.
     keep_least(&mut left, |(_, path, _)| {
-        !path.peer().is_some_and(|peer| peer.ebgp)
+        !path.used.peer().is_some_and(|peer| peer.ebgp)
     });
     keep_least(&mut left, |(_, _, cost)| *cost);
     let mut equals: SmallVec<[usize; 2]> = left.iter().map(|(index, ..)| *index).collect();
     // f with RFC 4456 §9: ORIGINATOR_ID stands for the identifier, then the shorter CLUSTER_LIST; g.
     left.sort_by_key(|(_, path, _)| {
-        let identifier = path.peer().map(|peer| peer.router_id);
-        let identifier = path.attrs.originator.or(identifier);
+        let identifier = path.used.peer().map(|peer| peer.router_id);
+        let identifier = path.used.attrs.originator.or(identifier);
         (
             identifier.unwrap_or(Ipv4Addr::UNSPECIFIED),
-            path.attrs.cluster_len,
-            path.peer().map(|peer| peer.address),
+            path.used.attrs.cluster_len,
+            path.used.peer().map(|peer| peer.address),
             path.path_id,
         )
     });
@@ -89,14 +97,14 @@ fn compare_med(left: &mut Candidates<'_>, always: bool) {
     if left.len() < 2 {
         return;
     }
-    let group = |path: &Path| if always { None } else { path.attrs.neighbor_as };
+    let group = |path: &Path| if always { None } else { path.used.attrs.neighbor_as };
     let mut least: BTreeMap<Option<u32>, u32> = BTreeMap::new();
     for (_, path, _) in left.iter() {
-        let med = path.attrs.med.unwrap_or(0);
+        let med = path.used.attrs.med.unwrap_or(0);
         let entry = least.entry(group(path)).or_insert(med);
         *entry = med.min(*entry);
     }
-    left.retain(|(_, path, _)| least.get(&group(path)) == Some(&path.attrs.med.unwrap_or(0)));
+    left.retain(|(_, path, _)| least.get(&group(path)) == Some(&path.used.attrs.med.unwrap_or(0)));
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use super::path::Path;
+use super::way::Way;
 use crate::input::Resolution;
 use crate::output::Output;
 
@@ -68,20 +68,23 @@ impl NextHops {
         }
     }
 
-    /// Cost of the way to a path's next hop; `None` when there is none, or none is known yet.
-    pub(crate) fn cost(&self, path: &Path) -> Option<u32> {
-        match self.address_of(path) {
+    /// Cost of the way to the next hop; `None` when there is none, or none is known yet.
+    pub(crate) fn cost(&self, way: &Way) -> Option<u32> {
+        match self.address_of(way) {
             None => Some(0),
             Some(address) => {
                 let tracked = self.tracked.get(&address)?;
-                tracked.resolution.as_ref().map(|way| way.metric)
+                tracked.resolution.as_ref().map(|found| found.metric)
             }
         }
     }
 
-    /// The next hop that a path is a user of.
-    pub(crate) fn address_of(&self, path: &Path) -> Option<IpAddr> {
-        let next_hop = path.next_hop.filter(|_| self.enabled && path.peer().is_some())?;
+    /// The next hop that paths of this way are users of.
+    pub(crate) fn address_of(&self, way: &Way) -> Option<IpAddr> {
+        if !self.enabled {
+            return None;
+        }
+        let next_hop = way.next_hop.as_ref().filter(|_| way.peer().is_some())?;
         Some(next_hop.address)
     }
 }

@@ -1,98 +1,131 @@
-//! One way to a prefix: where it is from, what was received, what the import policy made of it.
+//! One path to a prefix, and the paths of one prefix: as small as a table of a million of them asks for.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::attrs::Attrs;
-use crate::policy::Source;
-use crate::wire::mp::NextHop;
-
-/// Names a peer inside the speaker. Numbers are not used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PeerId(pub(crate) u32);
-
-/// What the decision process and export need to know about the session that a path came over.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PeerInfo {
-    pub(crate) id: PeerId,
-    pub(crate) name: String,
-    pub(crate) address: IpAddr,
-    /// Own address on the session.
-    pub(crate) local: IpAddr,
-    pub(crate) router_id: Ipv4Addr,
-    pub(crate) ebgp: bool,
-    /// Cluster that this speaker reflects it into.
-    pub(crate) cluster: Option<Ipv4Addr>,
-}
-
-/// Where a path is from.
-#[derive(Clone, Debug)]
-pub(crate) enum Origin {
-    /// A peer.
-    Peer(Arc<PeerInfo>),
-    /// The configuration.
-    Static {
-        /// It asks for a blackhole in the kernel.
-        blackhole: bool,
-    },
-    /// The host: `Direct` or `Kernel`.
-    Host(Source),
-}
-
-/// What paths of one prefix are told apart by, together with the path identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
-    Peer(PeerId),
-    Static,
-    Host,
-}
+use super::way::{Key, PeerId, Way};
 
 /// One path.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
-    pub(crate) origin: Origin,
-    pub(crate) path_id: u32,
-    /// As received, in canonical form.
-    pub(crate) received: Arc<Attrs>,
-    pub(crate) received_next_hop: Option<NextHop>,
     /// After the import policy.
-    pub(crate) attrs: Arc<Attrs>,
-    pub(crate) next_hop: Option<NextHop>,
-    pub(crate) interface: Option<Arc<str>>,
-    pub(crate) metric: Option<u32>,
-    pub(crate) device: Option<Arc<str>>,
-    pub(crate) preference: u32,
+    pub(crate) used: Arc<Way>,
+    pub(crate) path_id: u32,
     /// Kept from before the peer restarted (RFC 4724 §4.2), or not yet sent again (RFC 7313 §4).
     pub(crate) stale: bool,
-    /// Why the decision process does not look at it.
-    pub(crate) unusable: Option<&'static str>,
 }
 
 impl Path {
+    /// A path that no import policy runs over.
+    pub(crate) fn own(way: Way) -> Self {
+        Self {
+            used: Arc::new(way),
+            path_id: 0,
+            stale: false,
+        }
+    }
+
+    /// As received, in canonical form.
+    pub(crate) fn received(&self) -> &Arc<Way> {
+        self.used.received.as_ref().unwrap_or(&self.used)
+    }
+
     pub(crate) fn key(&self) -> Key {
-        match &self.origin {
-            Origin::Peer(info) => Key::Peer(info.id),
-            Origin::Static { .. } => Key::Static,
-            Origin::Host(_) => Key::Host,
-        }
-    }
-
-    pub(crate) fn source(&self) -> Source {
-        match &self.origin {
-            Origin::Peer(_) => Source::Bgp,
-            Origin::Static { .. } => Source::Static,
-            Origin::Host(source) => *source,
-        }
-    }
-
-    pub(crate) fn peer(&self) -> Option<&PeerInfo> {
-        match &self.origin {
-            Origin::Peer(info) => Some(info),
-            Origin::Static { .. } | Origin::Host(_) => None,
-        }
+        self.used.key()
     }
 
     pub(crate) fn is_from(&self, id: PeerId) -> bool {
         self.key() == Key::Peer(id)
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        self.used.unusable.is_none()
+    }
+}
+
+/// The paths of one prefix, mostly one.
+#[derive(Debug, Default)]
+pub(crate) enum Paths {
+    #[default]
+    None,
+    One(Path),
+    /// More, behind a thin pointer.
+    #[expect(
+        clippy::box_collection,
+        reason = "a vector in place would double the size of every entry"
+    )]
+    Many(Box<Vec<Path>>),
+}
+
+impl Paths {
+    pub(crate) fn as_slice(&self) -> &[Path] {
+        match self {
+            Self::None => &[],
+            Self::One(path) => std::slice::from_ref(path),
+            Self::Many(paths) => paths,
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Path] {
+        match self {
+            Self::None => &mut [],
+            Self::One(path) => std::slice::from_mut(path),
+            Self::Many(paths) => paths,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
+    pub(crate) fn push(&mut self, path: Path) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(path),
+            Self::One(first) => Self::Many(Box::new(vec![first, path])),
+            Self::Many(mut paths) => {
+                paths.push(path);
+                Self::Many(paths)
+            }
+        };
+    }
+
+    /// Takes out the paths that `goes` holds for.
+    pub(crate) fn take_where(
+        &mut self,
+        mut goes: impl FnMut(&mut Path) -> bool,
+        mut taken: impl FnMut(Path),
+    ) {
+        let mut left = Self::None;
+        match std::mem::take(self) {
+            Self::None => {}
+            Self::One(mut path) => {
+                if goes(&mut path) {
+                    taken(path);
+                } else {
+                    left = Self::One(path);
+                }
+            }
+            Self::Many(paths) => {
+                for mut path in *paths {
+                    if goes(&mut path) {
+                        taken(path);
+                    } else {
+                        left.push(path);
+                    }
+                }
+            }
+        }
+        *self = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What `rib::table` stands on; a bigger one costs megabytes for each octet.
+    #[test]
+    fn paths_take_two_words() {
+        assert_eq!(size_of::<Path>(), 16);
+        assert_eq!(size_of::<Paths>(), 16);
     }
 }

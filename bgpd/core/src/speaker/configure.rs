@@ -7,13 +7,14 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use super::Speaker;
-use super::peer::{Dump, Peer};
+use super::peer::Peer;
 use crate::config::{self, Config};
 use crate::output::{Event, Output};
 use crate::policy::Source;
 use crate::policy::eval::Chain;
-use crate::rib::path::{Key, PeerId};
+use crate::rib::path::Path;
 use crate::rib::table::Visit;
+use crate::rib::way::{Key, PeerId, Way};
 use crate::session::Session;
 use crate::wire::notification::{CeaseSubcode, Notification};
 
@@ -119,6 +120,7 @@ impl Speaker {
         self.on_peer(now, id, |session, context| {
             session.stop(Some(&notification), context)
         });
+        self.leave_group(id);
         // What was kept as stale goes too.
         self.table
             .visit(Key::Peer(id), &mut self.out, |_, _| Visit::Remove);
@@ -159,8 +161,7 @@ impl Speaker {
         peer.import = import;
         peer.export = export;
         if exports && peer.target.is_some() {
-            peer.retarget();
-            peer.dump.get_or_insert(Dump::Again);
+            self.change_group(id);
         }
         if imports {
             self.reimport(config, id);
@@ -186,12 +187,14 @@ impl Speaker {
         let preference = config.preference;
         for key in [Key::Static, Key::Host] {
             self.table.visit(key, &mut self.out, |_, path| {
-                path.preference = match path.source() {
+                let mut way = Way::clone(&path.used);
+                way.preference = match way.source() {
                     Source::Static => preference.originated,
                     Source::Direct => preference.direct,
                     Source::Kernel => preference.kernel,
                     Source::Bgp => preference.bgp,
                 };
+                *path = Path::own(way);
                 Visit::Changed
             });
         }

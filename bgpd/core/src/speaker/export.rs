@@ -10,116 +10,112 @@ use crate::config::NextHopMode;
 use crate::family::Family;
 use crate::policy::eval::{self, Chain, Outcome};
 use crate::policy::{NextHopAction, PeerType};
-use crate::rib::adj_out::Advert;
 use crate::rib::attrs::{Interner, Scope};
-use crate::rib::path::{Path, PeerId, PeerInfo};
+use crate::rib::pack::{Advert, Format};
 use crate::rib::rewrite::{Change, Rewrite};
+use crate::rib::way::{PeerInfo, Tag, Way};
 use crate::session::Session;
 use crate::session::negotiation::Agreed;
 use crate::wire::canonical::DEFAULT_LOCAL_PREF;
 use crate::wire::mp::NextHop;
 
-/// The export side of an established session.
+/// What decides what a peer gets, and in which form; equal for peers that get the same.
 #[derive(Debug)]
-pub(crate) struct Target {
-    id: PeerId,
-    router_id: Ipv4Addr,
-    group: Group,
-}
-
-/// What decides what a peer gets; equal for peers that get the same.
-#[derive(Debug)]
-struct Group {
-    ebgp: bool,
+pub(crate) struct Exporter {
+    pub(crate) ebgp: bool,
     cluster: Option<Ipv4Addr>,
     local_as: u32,
     local: IpAddr,
     mode: NextHopMode,
     families: Vec<Family>,
     extended_next_hop: bool,
-    chain: Arc<Chain>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) format: Format,
 }
 
-impl PartialEq for Group {
+impl PartialEq for Exporter {
     fn eq(&self, other: &Self) -> bool {
-        let key = |group: &Self| {
+        let key = |rules: &Self| {
             (
-                group.ebgp,
-                group.cluster,
-                group.local_as,
-                group.local,
-                group.mode,
-                group.extended_next_hop,
+                rules.ebgp,
+                rules.cluster,
+                rules.local_as,
+                rules.local,
+                rules.mode,
+                rules.extended_next_hop,
+                rules.format,
             )
         };
         key(self) == key(other) && self.families == other.families && Arc::ptr_eq(&self.chain, &other.chain)
     }
 }
 
-impl Target {
+impl Exporter {
     pub(crate) fn new(info: &PeerInfo, session: &Session, agreed: &Agreed, chain: Arc<Chain>) -> Self {
         Self {
-            id: info.id,
-            router_id: info.router_id,
-            group: Group {
-                ebgp: info.ebgp,
-                cluster: session.config.reflector_client,
-                local_as: session.local_as,
-                local: info.local,
-                mode: session.config.next_hop,
-                families: agreed.families.clone(),
-                extended_next_hop: agreed.extended_next_hop,
-                chain,
+            ebgp: info.ebgp,
+            cluster: session.config.reflector_client,
+            local_as: session.local_as,
+            local: info.local,
+            mode: session.config.next_hop,
+            families: agreed.families.clone(),
+            extended_next_hop: agreed.extended_next_hop,
+            chain,
+            format: Format {
+                as4: agreed.as4,
+                limit: agreed.message_limit(),
             },
         }
     }
 
-    /// Whether `other` gets the same for every path that neither is excluded from.
-    pub(super) fn gets_the_same(&self, other: &Self) -> bool {
-        self.group == other.group
+    /// What matters of a tag for these peers: an originator is known inside the AS only.
+    pub(super) fn tag(&self, tag: Tag) -> Tag {
+        Tag {
+            originator: tag.originator.filter(|_| !self.ebgp),
+            ..tag
+        }
     }
 
-    /// Whether the path came from this peer, directly or through a reflector.
-    pub(super) fn is_echo(&self, path: &Path) -> bool {
-        path.is_from(self.id) || (!self.group.ebgp && path.attrs.originator == Some(self.router_id))
-    }
-
-    /// Returns what peers of this group get for a prefix with this best path.
-    pub(super) fn advert(&self, prefix: &IpNet, path: &Path, interner: &mut Interner) -> Option<Advert> {
-        let group = &self.group;
-        if !group.families.contains(&Family::of_prefix(prefix)) {
-            return None;
-        }
-        let from = path.peer();
-        let reflects = group.reflects(from)?;
-        let route = eval::Route {
-            prefix: *prefix,
-            source: path.source(),
-            peer_type: Some(if group.ebgp {
-                PeerType::Ebgp
-            } else {
-                PeerType::Ibgp
-            }),
-            interface: path.interface.as_deref(),
-            next_hop: path.next_hop.map(|hop| hop.address),
-            metric: path.metric,
-            attrs: &path.attrs,
-        };
-        // RFC 1997: communities that came with the route, before export adds its own.
-        match path.attrs.scope {
-            Scope::NoAdvertise => return None,
-            Scope::NoExport if group.ebgp => return None,
-            Scope::Any | Scope::NoExport => {}
-        }
-        let outcome = eval::evaluate(&group.chain, &route)?;
-        let next_hop = group.next_hop(prefix, path, outcome.next_hop)?;
-        let rewrite = group.rewrite(path, outcome, reflects);
-        let attrs = interner.rewritten(&path.attrs, rewrite);
+    /// Returns what these peers get for a prefix that is reached this way, but for those that the tag of the way keeps
+    /// it from.
+    pub(super) fn advert(&self, prefix: &IpNet, way: &Way, interner: &mut Interner) -> Option<Advert> {
+        let (outcome, next_hop, reflects) = self.outcome(prefix, way)?;
+        let rewrite = self.rewrite(way, outcome, reflects);
+        let attrs = interner.outgoing(&way.attrs, rewrite);
         Some(Advert { attrs, next_hop })
     }
-}
 
-impl Group {
+    /// Whether these peers get anything for it.
+    pub(super) fn lets_through(&self, prefix: &IpNet, way: &Way) -> bool {
+        self.outcome(prefix, way).is_some()
+    }
+
+    /// What the terms say, the next hop, and the cluster that the route is reflected with.
+    fn outcome(&self, prefix: &IpNet, way: &Way) -> Option<(Outcome, NextHop, Option<Ipv4Addr>)> {
+        if !self.families.contains(&Family::of_prefix(prefix)) {
+            return None;
+        }
+        let reflects = self.reflects(way.peer())?;
+        let route = eval::Route {
+            prefix: *prefix,
+            source: way.source(),
+            peer_type: Some(if self.ebgp { PeerType::Ebgp } else { PeerType::Ibgp }),
+            interface: way.interface(),
+            next_hop: way.next_hop().map(|hop| hop.address),
+            metric: way.metric(),
+            attrs: &way.attrs,
+        };
+        // RFC 1997: communities that came with the route, before export adds its own.
+        match way.attrs.scope {
+            Scope::NoAdvertise => return None,
+            Scope::NoExport if self.ebgp => return None,
+            Scope::Any | Scope::NoExport => {}
+        }
+        let outcome = eval::evaluate(&self.chain, &route)?;
+        let next_hop = self.next_hop(prefix, way, outcome.next_hop)?;
+        Some((outcome, next_hop, reflects))
+    }
+
     /// `None` when the path may not go to this group; else the cluster that it is reflected with, if it is.
     fn reflects(&self, from: Option<&PeerInfo>) -> Option<Option<Ipv4Addr>> {
         match from {
@@ -131,9 +127,9 @@ impl Group {
         }
     }
 
-    fn next_hop(&self, prefix: &IpNet, path: &Path, chosen: Option<NextHopAction>) -> Option<NextHop> {
+    fn next_hop(&self, prefix: &IpNet, way: &Way, chosen: Option<NextHopAction>) -> Option<NextHop> {
         let own = NextHop::from(self.local);
-        let kept = path.next_hop.unwrap_or(own);
+        let kept = way.next_hop().unwrap_or(own);
         let wanted = match chosen {
             Some(NextHopAction::Own) => own,
             Some(NextHopAction::Keep) => kept,
@@ -141,7 +137,7 @@ impl Group {
             None => match self.mode {
                 NextHopMode::Own => own,
                 NextHopMode::Keep => kept,
-                NextHopMode::Auto if self.ebgp || path.peer().is_none() => own,
+                NextHopMode::Auto if self.ebgp || way.peer().is_none() => own,
                 NextHopMode::Auto => kept,
             },
         };
@@ -155,7 +151,7 @@ impl Group {
     }
 
     /// What the attributes become on the way to this group.
-    fn rewrite(&self, path: &Path, outcome: Outcome, cluster: Option<Ipv4Addr>) -> Rewrite {
+    fn rewrite(&self, way: &Way, outcome: Outcome, cluster: Option<Ipv4Addr>) -> Rewrite {
         let mut rewrite = outcome.rewrite();
         if self.ebgp {
             // RFC 4271 §5.1.2, §5.1.5; RFC 4456 §8: these two are of this AS only.
@@ -164,15 +160,15 @@ impl Group {
             rewrite.originator = Change::Remove;
             rewrite.cluster = Change::Remove;
             // RFC 4271 §5.1.4: a MED from one neighbouring AS does not go to another.
-            if path.peer().is_some() && outcome.med.is_none() {
+            if way.peer().is_some() && outcome.med.is_none() {
                 rewrite.med = Change::Remove;
             }
         } else {
             let wanted = outcome
                 .local_pref
-                .or(path.attrs.local_pref)
+                .or(way.attrs.local_pref)
                 .unwrap_or(DEFAULT_LOCAL_PREF);
-            rewrite.local_pref = if path.attrs.local_pref == Some(wanted) {
+            rewrite.local_pref = if way.attrs.local_pref == Some(wanted) {
                 Change::Keep
             } else {
                 Change::Set(wanted)
@@ -180,8 +176,8 @@ impl Group {
         }
         if let Some(cluster) = cluster {
             rewrite.cluster = Change::Set(cluster);
-            if path.attrs.originator.is_none() {
-                rewrite.originator = path.peer().map(|peer| peer.router_id).into();
+            if way.attrs.originator.is_none() {
+                rewrite.originator = way.peer().map(|peer| peer.router_id).into();
             }
         }
         rewrite

@@ -1,20 +1,47 @@
-//! Works on what changed: decides, tells the kernel, works out what each peer gets, writes it.
+//! Works on what changed: decides, tells the kernel, tells each group of peers, in portions so that no peer's queue
+//! outgrows what it reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use smallvec::SmallVec;
+use super::Speaker;
+use super::groups::{GroupId, UpdateGroup, Walk, WalkKind};
+use super::kernel;
+use crate::family::Family;
+use crate::output::{KernelRoute, Output, RouteDelta};
+use crate::policy::eval::Chain;
+use crate::rib::attrs::Interner;
+use crate::rib::change_log::Position;
+use crate::rib::decision::{Rules, Selection};
+use crate::rib::pack::{Format, Packed, Packer};
+use crate::rib::path::Path;
+use crate::rib::table::Table;
+use crate::rib::way::{PeerId, Way};
+use crate::wire::encode;
+use crate::wire::refresh::{Refresh, RefreshKind};
 
-use super::export::Target;
-use super::peer::Dump;
-use super::{Speaker, kernel};
-use crate::output::{Output, RouteDelta};
-use crate::rib::adj_out::{Advert, Format};
-use crate::rib::decision::Rules;
-use crate::rib::path::PeerId;
+/// Prefixes that a peer is told of between two looks at whether it still reads.
+const PORTION: usize = 4096;
+/// Portions that go out before the sessions end with the process.
+const LAST_PORTIONS: usize = 4;
 
-/// Results of one prefix, one per group of peers.
-type Memo<'a> = SmallVec<[(&'a Target, Option<Advert>); 4]>;
+/// What a member is told next. Members with the same work share the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Walk(Walk),
+    Log(Position),
+}
+
+/// Where a member is after its portion.
+#[derive(Clone, Copy, Debug)]
+enum Progress {
+    /// The walk goes on from this number.
+    Walked(usize),
+    /// The walk is at its end.
+    WalkDone,
+    /// The log is read up to here.
+    Read(Position),
+}
 
 impl Speaker {
     pub(super) fn flush(&mut self) {
@@ -22,111 +49,336 @@ impl Speaker {
         if self.restart.is_some() || self.stopped || self.config.is_none() {
             return;
         }
-        if self.table.has_dirty() {
-            self.decide_dirty();
+        self.decide_dirty();
+        // A portion may come to nothing; what follows it may not.
+        while self.write_round() && self.out.is_empty() {}
+    }
+
+    /// Sends what is due, as far as it is little.
+    pub(super) fn flush_last(&mut self) {
+        self.flush();
+        for _ in 1..LAST_PORTIONS {
+            self.write_round();
         }
-        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
-        for id in ids {
-            self.dump(id);
-            self.write(id);
+    }
+
+    fn rules(&self) -> Rules {
+        let config = self.config.as_ref();
+        Rules {
+            always_compare_med: config.is_some_and(|config| config.always_compare_med),
+            multipath_max: config.map_or(1, |config| usize::from(config.multipath_max)),
         }
+    }
+
+    /// The selection of an entry, for status.
+    pub(super) fn selection(&self, entry: &crate::rib::table::Entry) -> Option<Selection> {
+        self.table.selection(entry, self.rules())
     }
 
     fn decide_dirty(&mut self) {
-        let Some(config) = &self.config else { return };
-        let rules = Rules {
-            always_compare_med: config.always_compare_med,
-            multipath_max: usize::from(config.multipath_max),
-        };
-        let targets: Vec<(PeerId, Arc<Target>)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.dump.is_none())
-            .filter_map(|(id, peer)| Some((*id, Arc::clone(peer.target.as_ref()?))))
-            .collect();
-        for prefix in self.table.take_dirty() {
-            let Some(entry) = self.table.decide(&prefix, rules) else {
+        if !self.table.has_dirty() {
+            return;
+        }
+        let rules = self.rules();
+        let mut routes = KernelRoutes::new(Arc::clone(&self.kernel_chain));
+        for id in self.table.take_dirty() {
+            let before = self.table.tag(id);
+            let Some((entry, selection)) = self.table.decide(id, rules) else {
                 continue;
             };
-            let route = kernel::route(&self.kernel_chain, &prefix, entry);
-            if entry.kernel.as_deref() != route.as_ref() {
-                entry.kernel = route.clone().map(Box::new);
+            let prefix = entry.prefix;
+            let paths = entry.paths.as_slice();
+            let best = selection.as_ref().and_then(|selection| paths.get(selection.best));
+            let new = best.map(|path| Arc::clone(&path.used));
+            let route = routes.get(&prefix, paths, selection.as_ref());
+            let old = entry.chosen.clone();
+            if self.table.tell_kernel(id, route.as_deref()) {
+                let route = route.as_deref().cloned();
                 self.out.push_back(Output::Route(RouteDelta { prefix, route }));
             }
-            let best = entry.best();
-            let mut memo = Memo::new();
-            for (id, target) in &targets {
-                let advert = best.filter(|path| !target.is_echo(path)).and_then(|path| {
-                    memoized(&mut memo, target, || {
-                        target.advert(&prefix, path, &mut self.interner)
-                    })
-                });
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.adj_out.want(prefix, advert);
+            let is_same = match (&old, &new) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_same {
+                for group in self.groups.values_mut() {
+                    let choices = [old.as_ref(), new.as_ref()];
+                    group.note((id, &prefix), before, choices, &mut self.interner);
                 }
             }
-            self.table.forget(&prefix);
+            let is_lost = new.is_none();
+            self.table.choose(id, new);
+            if is_lost {
+                self.release(id);
+            }
         }
     }
 
-    /// Works out the whole table for a peer that is new or has another policy.
-    fn dump(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+    /// Tells every member that reads its next portion; false when there was nothing to tell.
+    fn write_round(&mut self) -> bool {
+        let mut any = false;
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in groups {
+            self.begin_walks(id);
+            let work = self.work(id);
+            any |= !work.is_empty();
+            for (work, members) in work {
+                self.tell(id, work, &members);
+            }
+            self.tidy(id);
+        }
+        any
+    }
+
+    fn begin_walks(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(&id) else { return };
+        let (len, end) = (self.table.len(), group.log.end());
+        for member in &group.members {
+            let target = self.peers.get_mut(member).and_then(|peer| peer.target.as_mut());
+            if let Some(target) = target {
+                target.begin_walk(len, end);
+            }
+        }
+    }
+
+    fn work(&self, id: GroupId) -> BTreeMap<Work, Vec<PeerId>> {
+        let mut work: BTreeMap<Work, Vec<PeerId>> = BTreeMap::new();
+        let Some(group) = self.groups.get(&id) else {
+            return work;
+        };
+        let end = group.log.end();
+        for member in &group.members {
+            let Some(peer) = self.peers.get(member) else {
+                continue;
+            };
+            let Some(target) = &peer.target else { continue };
+            let next = match target.walks.front() {
+                Some(walk) => Work::Walk(*walk),
+                None if target.position < end => Work::Log(target.position),
+                None => continue,
+            };
+            let reads = peer.session.established().is_some_and(|(_, conn)| !conn.blocked);
+            if reads {
+                work.entry(next).or_default().push(*member);
+            }
+        }
+        work
+    }
+
+    /// Writes a portion once and sends it to these members.
+    fn tell(&mut self, id: GroupId, work: Work, members: &[PeerId]) {
+        let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        let Some(target) = peer.target.clone() else { return };
-        let Some(dump) = peer.dump.take() else { return };
-        for (prefix, entry) in self.table.entries() {
-            let path = entry.best().filter(|path| !target.is_echo(path));
-            let advert = path.and_then(|path| target.advert(prefix, path, &mut self.interner));
-            peer.adj_out.want(*prefix, advert);
-        }
-        let gone = |prefix: &&IpNet| self.table.get(prefix).is_none();
-        let gone: Vec<IpNet> = peer.adj_out.sent().keys().filter(gone).copied().collect();
-        for prefix in gone {
-            peer.adj_out.want(prefix, None);
-        }
-        if dump == Dump::Initial {
-            // RFC 4724 §2: also without graceful restart, as it tells every peer that this is all.
-            peer.adj_out.want_end_of_rib(&peer.families());
+        let mut packer = Packer::default();
+        let progress = match work {
+            Work::Walk(walk) => walk_on(&mut packer, group, walk, &self.table, &mut self.interner),
+            Work::Log(position) => read_on(&mut packer, group, position, &self.table, &mut self.interner),
+        };
+        let format = group.exporter.format;
+        let packed = packer.finish(format);
+        for member in members {
+            self.send(*member, work, progress, &packed, format);
         }
     }
 
-    fn write(&mut self, id: PeerId) {
+    fn send(&mut self, id: PeerId, work: Work, progress: Progress, packed: &Packed, format: Format) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let Some((agreed, conn)) = peer.session.established() else {
             return;
         };
-        if conn.blocked {
-            return;
+        let (conn, enhanced) = (conn.id, agreed.enhanced_refresh);
+        let families = agreed.families.clone();
+        let Some(target) = &mut peer.target else { return };
+        let (pieces, updates) = packed.for_peer(|tag| target.is_echo(tag), format);
+        let mut before = Vec::new();
+        let mut after = Vec::new();
+        // End-of-RIB markers are UPDATEs, route refreshes are not.
+        let (mut extra, mut markers) = (0, 0);
+        if let Work::Walk(walk) = work {
+            // RFC 7313 §4: what comes from here to EoRR is all there is.
+            if let WalkKind::Refresh(family) = walk.kind
+                && walk.from == 0
+                && enhanced
+            {
+                Refresh::encode(family, RefreshKind::Begin, &mut before);
+                extra += 1;
+            }
+            if matches!(progress, Progress::WalkDone) {
+                let count = end_walk(walk.kind, &families, enhanced, &mut after);
+                *(if walk.kind == WalkKind::Initial {
+                    &mut markers
+                } else {
+                    &mut extra
+                }) += count;
+            }
         }
-        let format = Format {
-            as4: agreed.as4,
-            limit: agreed.message_limit(),
-            enhanced_refresh: agreed.enhanced_refresh,
-        };
-        let conn = conn.id;
-        let batch = peer.adj_out.write(format);
-        peer.session.counters.updates_out += batch.updates;
-        peer.session.counters.messages_out += batch.messages;
-        for bytes in batch.chunks {
+        match progress {
+            Progress::Walked(next) => {
+                if let Some(walk) = target.walks.front_mut() {
+                    walk.from = next;
+                }
+            }
+            Progress::WalkDone => {
+                target.walks.pop_front();
+            }
+            Progress::Read(position) => target.position = position,
+        }
+        let counters = &mut peer.session.counters;
+        counters.updates_out += updates + markers;
+        counters.messages_out += updates + markers + extra;
+        let wrap = |octets: Vec<u8>| (!octets.is_empty()).then(|| octets.into());
+        for bytes in wrap(before).into_iter().chain(pieces).chain(wrap(after)) {
             self.out.push_back(Output::Send { conn, bytes });
         }
     }
+
+    /// Forgets of a log what all members have read.
+    fn tidy(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let end = group.log.end();
+        let mut positions: Vec<(PeerId, Position)> = Vec::new();
+        for member in &group.members {
+            let target = self.peers.get(member).and_then(|peer| peer.target.as_ref());
+            positions.extend(target.map(|target| (*member, target.position)));
+        }
+        let slowest = positions.iter().map(|(_, position)| *position).min();
+        let told = group.log.trim(slowest.unwrap_or(end));
+        if group.log.is_sparse() {
+            group
+                .log
+                .compact(positions.iter_mut().map(|(_, position)| position));
+            for (member, position) in positions {
+                let target = self.peers.get_mut(&member).and_then(|peer| peer.target.as_mut());
+                if let Some(target) = target {
+                    target.position = position;
+                }
+            }
+        }
+        told.into_iter().for_each(|id| self.release(id));
+    }
 }
 
-/// Asks once per group.
-fn memoized<'a>(
-    memo: &mut Memo<'a>,
-    target: &'a Target,
-    compute: impl FnOnce() -> Option<Advert>,
-) -> Option<Advert> {
-    if let Some((_, advert)) = memo.iter().find(|(known, _)| known.gets_the_same(target)) {
-        return advert.clone();
+/// Adds the next portion of a walk.
+fn walk_on(
+    packer: &mut Packer,
+    group: &mut UpdateGroup,
+    walk: Walk,
+    table: &Table,
+    interner: &mut Interner,
+) -> Progress {
+    let wanted = |family: Family| match walk.kind {
+        WalkKind::Refresh(only) => only == family,
+        WalkKind::Initial | WalkKind::Again => true,
+    };
+    group.log.note_told(group.log.end());
+    for (count, (id, entry)) in table.entries_from(walk.from).enumerate() {
+        if walk.until.is_some_and(|until| id.index() >= until) {
+            break;
+        }
+        if count == PORTION {
+            return Progress::Walked(id.index());
+        }
+        if !wanted(Family::of_prefix(&entry.prefix)) {
+            continue;
+        }
+        let way = entry.chosen.as_ref();
+        let advert = way.and_then(|way| group.advert(&entry.prefix, way, interner));
+        match (way, advert) {
+            (Some(way), Some(advert)) => {
+                packer.announce(entry.prefix, &advert, group.exporter.tag(way.tag()));
+            }
+            // Other rules may have let it through.
+            _ if walk.kind == WalkKind::Again => packer.withdraw(entry.prefix, None),
+            _ => {}
+        }
     }
-    let advert = compute();
-    memo.push((target, advert.clone()));
-    advert
+    Progress::WalkDone
+}
+
+/// Adds the next portion of a log.
+fn read_on(
+    packer: &mut Packer,
+    group: &mut UpdateGroup,
+    position: Position,
+    table: &Table,
+    interner: &mut Interner,
+) -> Progress {
+    let (changes, next) = group.log.read(position, PORTION);
+    group.log.note_told(next);
+    for change in changes {
+        let Some(entry) = table.entry(change.id) else {
+            continue;
+        };
+        let tag = table.tag(change.id).map(|tag| group.exporter.tag(tag));
+        let way = entry.chosen.as_ref();
+        let advert = way.and_then(|way| group.advert(&entry.prefix, way, interner));
+        match (advert, tag) {
+            (Some(advert), Some(tag)) => {
+                packer.announce(entry.prefix, &advert, tag);
+                if change.moved {
+                    packer.withdraw_from(entry.prefix, tag);
+                }
+            }
+            // Those that the route was kept from never had it, unless it was somebody else's before.
+            (_, tag) => packer.withdraw(entry.prefix, tag.filter(|_| !change.moved)),
+        }
+    }
+    Progress::Read(next)
+}
+
+/// Appends what ends a walk, and returns how many messages that is.
+fn end_walk(kind: WalkKind, families: &[Family], enhanced: bool, out: &mut Vec<u8>) -> u64 {
+    match kind {
+        WalkKind::Initial => {
+            // RFC 4724 §2: also without graceful restart, as it tells every peer that this is all.
+            for family in families {
+                encode::end_of_rib(*family, out);
+            }
+            families.len() as u64
+        }
+        WalkKind::Refresh(family) if enhanced => {
+            Refresh::encode(family, RefreshKind::End, out);
+            1
+        }
+        WalkKind::Refresh(_) | WalkKind::Again => 0,
+    }
+}
+
+/// Kernel routes of prefixes, made once for neighbours that are reached the same way.
+struct KernelRoutes {
+    chain: Arc<Chain>,
+    last: Option<(Arc<Way>, Option<Arc<KernelRoute>>)>,
+}
+
+impl KernelRoutes {
+    fn new(chain: Arc<Chain>) -> Self {
+        Self { chain, last: None }
+    }
+
+    fn get(
+        &mut self,
+        prefix: &ipnet::IpNet,
+        paths: &[Path],
+        selection: Option<&Selection>,
+    ) -> Option<Arc<KernelRoute>> {
+        let selected = selection?;
+        let way = &paths.get(selected.best)?.used;
+        let is_shared = selected.equals.len() == 1 && !self.chain.looks_at_prefixes();
+        if let Some((known, route)) = self.last.as_ref().filter(|_| is_shared)
+            && Arc::ptr_eq(known, way)
+        {
+            return route.clone();
+        }
+        let route = kernel::route(&self.chain, prefix, paths, selection).map(Arc::new);
+        if is_shared {
+            self.last = Some((Arc::clone(way), route.clone()));
+        }
+        route
+    }
 }

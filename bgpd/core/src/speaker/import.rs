@@ -11,25 +11,29 @@ use crate::config::{Config, Originate};
 use crate::family::Family;
 use crate::input::{LocalDelta, LocalRoute};
 use crate::output::{Event, Output};
-use crate::policy::eval::{self, Chain};
+use crate::policy::eval::{self, Chain, Outcome};
 use crate::policy::{NextHopAction, PeerType, Source};
 use crate::rib::attrs::{Attrs, Interner};
-use crate::rib::path::{Key, Origin, Path, PeerId, PeerInfo};
+use crate::rib::path::Path;
 use crate::rib::rewrite::{Change, Rewrite};
 use crate::rib::table::Visit;
+use crate::rib::way::{Extra, Key, Origin, PeerId, PeerInfo, Unusable, Way};
 use crate::wire::mp::NextHop;
 use crate::wire::notification::{CeaseSubcode, Notification};
 use crate::wire::update::UpdateView;
 use crate::wire::{as_path, canonical};
 
-/// What import needs besides the path.
+/// What import needs besides the route.
 struct Importer<'a> {
     config: &'a Config,
     info: &'a PeerInfo,
     chain: &'a Chain,
+    looks_at_prefixes: bool,
     local_as: u32,
     allow_own_as: usize,
     interner: &'a mut Interner,
+    /// The last result: received, what the policy said, and what came of it.
+    last: Option<(Arc<Way>, Option<Outcome>, Arc<Way>)>,
 }
 
 impl Speaker {
@@ -38,14 +42,14 @@ impl Speaker {
         let Some(config) = self.config.clone() else {
             return Ok(());
         };
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get(&id) else {
             return Ok(());
         };
-        let agreed = peer.session.established().map(|(agreed, _)| agreed.clone());
-        let (Some(agreed), Some(info)) = (agreed, peer.info.clone()) else {
+        let (Some((agreed, _)), Some(info)) = (peer.session.established(), peer.info.clone()) else {
             return Ok(());
         };
         let context = agreed.update_context();
+        let carried = Family::ALL.map(|family| agreed.families.contains(&family));
         let view = UpdateView::parse(body, &context)
             .map_err(|notification| (notification.clone(), format!("bad UPDATE: {notification}")))?;
         if let Some(family) = view.end_of_rib() {
@@ -55,31 +59,78 @@ impl Speaker {
         self.report_faults(id, &view);
         let withdrawn = view.withdrawn.chain(view.unreach.into_iter().flatten());
         for (path_id, prefix) in withdrawn {
-            self.withdraw(id, &prefix, path_id);
+            self.table.remove(&prefix, Key::Peer(id), path_id, &mut self.out);
         }
-        let classic = view
-            .announced
-            .map(|(path_id, prefix)| (path_id, prefix, view.next_hop));
-        let multi = view.reach.into_iter().flat_map(|reach| {
-            reach
-                .nlri
-                .map(move |(path_id, prefix)| (path_id, prefix, Some(reach.next_hop)))
-        });
+        // The fields of RFC 4271 and MP_REACH_NLRI have a next hop each.
+        let classic = (view.announced, view.next_hop);
+        let multi = view.reach.map(|reach| (reach.nlri, Some(reach.next_hop)));
+        let fields = [Some(classic), multi].into_iter().flatten();
         if view.fault.is_some() {
             // RFC 7606 §2: treat-as-withdraw.
-            for (path_id, prefix, _) in classic.chain(multi) {
-                self.withdraw(id, &prefix, path_id);
+            for (path_id, prefix) in fields.flat_map(|(nlri, _)| nlri) {
+                self.table.remove(&prefix, Key::Peer(id), path_id, &mut self.out);
             }
             return Ok(());
         }
-        let mut block = Vec::new();
+        let fields = fields.filter(|(nlri, _)| {
+            let [v4, v6] = carried;
+            !nlri.is_empty() && if nlri.family() == Family::Ipv4 { v4 } else { v6 }
+        });
+        let mut block = std::mem::take(&mut self.block);
+        block.clear();
         canonical::write(&view, &context, &mut block);
         let attrs = self.interner.intern(&block);
-        for (path_id, prefix, next_hop) in classic.chain(multi) {
-            if agreed.families.contains(&Family::of_prefix(&prefix)) {
-                let mut path = received(&info, path_id, &attrs, next_hop);
-                self.import(&config, id, &prefix, &mut path);
-                self.insert(id, prefix, path)?;
+        self.block = block;
+        for (nlri, next_hop) in fields {
+            let next_hop = next_hop.and_then(|next_hop| self.shared_next_hop(id, next_hop));
+            let received = received(&config, &info, &attrs, next_hop);
+            self.announce(&config, id, &info, nlri, &received)?;
+        }
+        Ok(())
+    }
+
+    /// The object that stands for a next hop of a peer.
+    fn shared_next_hop(&mut self, id: PeerId, next_hop: NextHop) -> Option<Arc<NextHop>> {
+        let peer = self.peers.get_mut(&id)?;
+        let last = peer.last_next_hop.take().filter(|last| **last == next_hop);
+        let shared = last.unwrap_or_else(|| Arc::new(next_hop));
+        peer.last_next_hop = Some(Arc::clone(&shared));
+        Some(shared)
+    }
+
+    /// Takes prefixes that are reached the same way.
+    fn announce(
+        &mut self,
+        config: &Config,
+        id: PeerId,
+        info: &PeerInfo,
+        nlri: impl Iterator<Item = (u32, IpNet)>,
+        received: &Arc<Way>,
+    ) -> Result<(), (Notification, String)> {
+        let Some(peer) = self.peers.get(&id) else {
+            return Ok(());
+        };
+        let limit = peer.session.config.prefix_limit;
+        let mut importer = importer(config, peer, info, &mut self.interner);
+        for (path_id, prefix) in nlri {
+            let path = Path {
+                used: importer.run(&prefix, received),
+                path_id,
+                stale: false,
+            };
+            let is_new = self.table.insert(prefix, path, &mut self.out);
+            if let Some(limit) = limit.filter(|_| is_new) {
+                let [v4, v6] = self.table.counts(id).received;
+                let count = if Family::of_prefix(&prefix) == Family::Ipv4 {
+                    v4
+                } else {
+                    v6
+                };
+                if count > usize::try_from(limit).unwrap_or(usize::MAX) {
+                    let reason =
+                        format!("more than {limit} prefixes: raise prefixLimit or filter at the peer");
+                    return Err((Notification::cease(CeaseSubcode::MaximumNumberOfPrefixes), reason));
+                }
             }
         }
         Ok(())
@@ -102,48 +153,17 @@ impl Speaker {
             .push_back(Output::Event(Event::UpdateError { peer, reason }));
     }
 
-    fn withdraw(&mut self, id: PeerId, prefix: &IpNet, path_id: u32) {
-        let removed = self.table.remove(prefix, Key::Peer(id), path_id, &mut self.out);
-        if removed.is_some()
-            && let Some(peer) = self.peers.get_mut(&id)
-        {
-            *peer.count(Family::of_prefix(prefix)) -= 1;
-        }
-    }
-
-    fn import(&mut self, config: &Config, id: PeerId, prefix: &IpNet, path: &mut Path) {
-        let Some(peer) = self.peers.get(&id) else { return };
-        if let Origin::Peer(info) = path.origin.clone() {
-            importer(config, peer, &info, &mut self.interner).run(prefix, path);
-        }
-    }
-
-    fn insert(&mut self, id: PeerId, prefix: IpNet, path: Path) -> Result<(), (Notification, String)> {
-        if self.table.insert(prefix, path, &mut self.out).is_some() {
-            return Ok(());
-        }
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return Ok(());
-        };
-        let limit = peer.session.config.prefix_limit;
-        let count = peer.count(Family::of_prefix(&prefix));
-        *count += 1;
-        match limit {
-            Some(limit) if *count > usize::try_from(limit).unwrap_or(usize::MAX) => {
-                let reason = format!("more than {limit} prefixes: raise prefixLimit or filter at the peer");
-                Err((Notification::cease(CeaseSubcode::MaximumNumberOfPrefixes), reason))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Runs the import policy again over what a peer sent.
     pub(super) fn reimport(&mut self, config: &Config, id: PeerId) {
         let Some(peer) = self.peers.get(&id) else { return };
         let Some(info) = &peer.info else { return };
         let mut importer = importer(config, peer, info, &mut self.interner);
         self.table.visit(Key::Peer(id), &mut self.out, |prefix, path| {
-            importer.run(prefix, path);
+            let used = importer.run(prefix, path.received());
+            if Arc::ptr_eq(&used, &path.used) {
+                return Visit::Keep;
+            }
+            path.used = used;
             Visit::Changed
         });
     }
@@ -159,7 +179,7 @@ impl Speaker {
         let origin = Origin::Static {
             blackhole: route.blackhole,
         };
-        let path = own_path(origin, attrs, route.metric, config.preference.originated);
+        let path = Path::own(own_way(origin, attrs, route.metric, config.preference.originated));
         self.table.insert(route.prefix, path, &mut self.out);
     }
 
@@ -192,38 +212,49 @@ impl Speaker {
             metric,
         } = route;
         let attrs = self.interner.intern(&LOCAL_BLOCK);
-        let mut path = own_path(Origin::Host(source), attrs, metric, preference);
-        path.next_hop = next_hop.map(NextHop::from);
-        path.interface = interface.map(Arc::from);
-        self.table.insert(prefix, path, &mut self.out);
+        let mut way = own_way(Origin::Host(source), attrs, metric, preference);
+        way.next_hop = next_hop.map(|address| Arc::new(NextHop::from(address)));
+        way.extra.get_or_insert_default().interface = interface.map(Arc::from);
+        self.table.insert(prefix, Path::own(way), &mut self.out);
     }
 }
 
 /// ORIGIN IGP and an empty AS_PATH: a route of this AS.
 const LOCAL_BLOCK: [u8; 7] = [0x40, 1, 1, 0, 0x40, 2, 0];
 
-fn own_path(origin: Origin, attrs: Arc<Attrs>, metric: Option<u32>, preference: u32) -> Path {
-    Path {
+fn own_way(origin: Origin, attrs: Arc<Attrs>, metric: Option<u32>, preference: u32) -> Way {
+    let with_metric = |_| {
+        Box::new(Extra {
+            metric,
+            ..Extra::default()
+        })
+    };
+    Way {
         origin,
-        path_id: 0,
-        received: Arc::clone(&attrs),
-        received_next_hop: None,
         attrs,
         next_hop: None,
-        interface: None,
-        metric,
-        device: None,
         preference,
-        stale: false,
         unusable: None,
+        extra: metric.map(with_metric),
+        received: None,
     }
 }
 
-fn received(info: &Arc<PeerInfo>, path_id: u32, attrs: &Arc<Attrs>, next_hop: Option<NextHop>) -> Path {
-    let mut path = own_path(Origin::Peer(Arc::clone(info)), Arc::clone(attrs), None, 0);
-    path.path_id = path_id;
-    path.received_next_hop = next_hop;
-    path
+fn received(
+    config: &Config,
+    info: &Arc<PeerInfo>,
+    attrs: &Arc<Attrs>,
+    next_hop: Option<Arc<NextHop>>,
+) -> Arc<Way> {
+    Arc::new(Way {
+        origin: Origin::Peer(Arc::clone(info)),
+        attrs: Arc::clone(attrs),
+        next_hop,
+        preference: config.preference.bgp,
+        unusable: None,
+        extra: None,
+        received: None,
+    })
 }
 
 fn importer<'a>(
@@ -236,25 +267,33 @@ fn importer<'a>(
         config,
         info,
         chain: &peer.import,
+        looks_at_prefixes: peer.import.looks_at_prefixes(),
         local_as: peer.session.local_as,
         allow_own_as: usize::from(peer.session.config.allow_own_as),
         interner,
+        last: None,
     }
 }
 
 impl Importer<'_> {
-    /// Sets everything in a path that is not as received.
-    fn run(&mut self, prefix: &IpNet, path: &mut Path) {
-        path.attrs = Arc::clone(&path.received);
-        path.next_hop = path.received_next_hop;
-        path.preference = self.config.preference.bgp;
-        path.metric = None;
-        path.device = None;
-        path.unusable = self.fault(path);
-        if path.unusable.is_some() {
-            return;
+    /// Returns what of a received route is used, the same object where that is all of it.
+    fn run(&mut self, prefix: &IpNet, received: &Arc<Way>) -> Arc<Way> {
+        let last = self.last.as_ref();
+        let last = last.filter(|(known, ..)| Arc::ptr_eq(known, received));
+        if let Some((.., used)) = last.filter(|_| !self.looks_at_prefixes) {
+            return Arc::clone(used);
         }
-        let route = eval::Route {
+        let outcome = eval::evaluate(self.chain, &self.route(prefix, received));
+        if let Some((.., used)) = last.filter(|(_, known, _)| *known == outcome) {
+            return Arc::clone(used);
+        }
+        let used = self.apply(received, outcome.clone());
+        self.last = Some((Arc::clone(received), outcome, Arc::clone(&used)));
+        used
+    }
+
+    fn route<'a>(&self, prefix: &IpNet, received: &'a Way) -> eval::Route<'a> {
+        eval::Route {
             prefix: *prefix,
             source: Source::Bgp,
             peer_type: Some(if self.info.ebgp {
@@ -263,56 +302,84 @@ impl Importer<'_> {
                 PeerType::Ibgp
             }),
             interface: None,
-            next_hop: path.next_hop.map(|hop| hop.address),
+            next_hop: received.next_hop().map(|hop| hop.address),
             metric: None,
-            attrs: &path.received,
-        };
-        let Some(outcome) = eval::evaluate(self.chain, &route) else {
-            path.unusable = Some("rejected by the import policy");
-            return;
-        };
-        let mut rewrite = outcome.rewrite();
-        // A value that is there already is no change.
-        if rewrite.local_pref == path.received.local_pref.into() {
-            rewrite.local_pref = Change::Keep;
-        }
-        path.attrs = self.interner.rewritten(&path.received, rewrite);
-        path.metric = outcome.metric;
-        path.device = outcome.device.map(Arc::from);
-        path.preference = outcome.preference.unwrap_or(path.preference);
-        match outcome.next_hop {
-            Some(NextHopAction::Address(address)) => path.next_hop = Some(address.into()),
-            Some(NextHopAction::Own) => path.next_hop = Some(self.info.local.into()),
-            Some(NextHopAction::Keep) | None => {}
+            attrs: &received.attrs,
         }
     }
 
+    fn apply(&mut self, received: &Arc<Way>, outcome: Option<Outcome>) -> Arc<Way> {
+        let preference = self.config.preference.bgp;
+        let unusable = |reason| {
+            let mut way = Way::clone(received);
+            way.preference = preference;
+            way.unusable = Some(reason);
+            way.received = Some(Arc::clone(received));
+            Arc::new(way)
+        };
+        if let Some(reason) = self.fault(received) {
+            return unusable(reason);
+        }
+        let Some(outcome) = outcome else {
+            return unusable(Unusable::Rejected);
+        };
+        let mut rewrite = outcome.rewrite();
+        // A value that is there already is no change.
+        if rewrite.local_pref == received.attrs.local_pref.into() {
+            rewrite.local_pref = Change::Keep;
+        }
+        let preference = outcome.preference.unwrap_or(preference);
+        let next_hop = match outcome.next_hop {
+            Some(NextHopAction::Address(address)) => Some(Arc::new(address.into())),
+            Some(NextHopAction::Own) => Some(Arc::new(self.info.local.into())),
+            Some(NextHopAction::Keep) | None => received.next_hop.clone(),
+        };
+        let extra = Extra {
+            interface: None,
+            metric: outcome.metric,
+            device: outcome.device.map(Arc::from),
+        };
+        let is_same = rewrite.is_nothing()
+            && preference == received.preference
+            && next_hop == received.next_hop
+            && extra == Extra::default();
+        if is_same {
+            return Arc::clone(received);
+        }
+        Arc::new(Way {
+            origin: received.origin.clone(),
+            attrs: self.interner.rewritten(&received.attrs, rewrite),
+            next_hop,
+            preference,
+            unusable: None,
+            extra: (extra != Extra::default()).then(|| Box::new(extra)),
+            received: Some(Arc::clone(received)),
+        })
+    }
+
     /// What keeps a route from being used, whatever policy says.
-    fn fault(&self, path: &Path) -> Option<&'static str> {
-        let attrs = &path.received;
+    fn fault(&self, received: &Way) -> Option<Unusable> {
+        let attrs = &received.attrs;
         let numbers = [self.local_as, self.config.local_as];
         let own = |number: u32| as_path::occurrences(attrs.as_path(), number) > self.allow_own_as;
-        // RFC 4271 §9.1.2.
         if numbers.into_iter().any(own) {
-            return Some("the AS_PATH has the own AS in it");
+            return Some(Unusable::OwnAs);
         }
-        // RFC 4456 §8.
         if attrs.originator == Some(self.config.router_id) {
-            return Some("the ORIGINATOR_ID is the own identifier");
+            return Some(Unusable::OwnOriginator);
         }
         let clusters = || self.config.peers.iter().filter_map(|peer| peer.reflector_client);
         if attrs.cluster_len > 0 && attrs.clusters().any(|id| clusters().any(|own| own == id)) {
-            return Some("the CLUSTER_LIST has the own cluster in it");
+            return Some(Unusable::OwnCluster);
         }
-        // RFC 4271 §6.3, §5.1.3.
-        let Some(next_hop) = path.received_next_hop else {
-            return Some("there is no next hop");
+        let Some(next_hop) = received.next_hop() else {
+            return Some(Unusable::NoNextHop);
         };
         let address = next_hop.address;
         if address == self.info.local {
-            return Some("the next hop is the own address");
+            return Some(Unusable::OwnNextHop);
         }
-        is_no_host(address).then_some("the next hop is no host's address")
+        is_no_host(address).then_some(Unusable::BadNextHop)
     }
 }
 

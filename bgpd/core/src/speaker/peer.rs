@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Speaker;
-use super::export::Target;
+use super::groups::{Target, WalkKind};
 use crate::family::Family;
 use crate::output::{Event, Output};
 use crate::policy::eval::Chain;
-use crate::rib::adj_out::AdjRibOut;
-use crate::rib::path::{Key, PeerId, PeerInfo};
 use crate::rib::table::Visit;
+use crate::rib::way::{Key, PeerId, PeerInfo};
 use crate::session::Session;
 use crate::session::negotiation::Agreed;
+use crate::wire::mp::NextHop;
 use crate::wire::refresh::{Refresh, RefreshKind};
 
 /// Longest wait for the End-of-RIB of a peer that is back (RFC 4724 §4.2 leaves it to the speaker).
@@ -26,12 +26,9 @@ pub(crate) struct Peer {
     /// About the session that is or last was up.
     pub(crate) info: Option<Arc<PeerInfo>>,
     /// The export side of the session that is up.
-    pub(crate) target: Option<Arc<Target>>,
-    pub(crate) adj_out: AdjRibOut,
-    /// The whole table is to be looked at for this peer, and whether an End-of-RIB follows.
-    pub(crate) dump: Option<Dump>,
-    /// Prefixes received, IPv4 and IPv6.
-    pub(crate) received: [usize; 2],
+    pub(crate) target: Option<Target>,
+    /// The next hop of its last route, to be shared by those that follow.
+    pub(crate) last_next_hop: Option<Arc<NextHop>>,
     /// Some of its routes may be stale.
     pub(crate) has_stale: bool,
     /// When stale routes go at the latest.
@@ -44,15 +41,6 @@ pub(crate) struct Peer {
     pub(crate) armed: Option<Instant>,
 }
 
-/// Why the whole table is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dump {
-    /// A new session, to be ended by End-of-RIB.
-    Initial,
-    /// Another policy.
-    Again,
-}
-
 impl Peer {
     pub(crate) fn new(session: Session, import: Arc<Chain>, export: Arc<Chain>) -> Self {
         Self {
@@ -61,9 +49,7 @@ impl Peer {
             export,
             info: None,
             target: None,
-            adj_out: AdjRibOut::default(),
-            dump: None,
-            received: [0; 2],
+            last_next_hop: None,
             has_stale: false,
             stale_until: None,
             awaited: Vec::new(),
@@ -81,28 +67,6 @@ impl Peer {
 
     pub(crate) fn carries(&self, family: Family) -> bool {
         self.families().contains(&family)
-    }
-
-    pub(crate) fn count(&mut self, family: Family) -> &mut usize {
-        let [v4, v6] = &mut self.received;
-        match family {
-            Family::Ipv4 => v4,
-            Family::Ipv6 => v6,
-        }
-    }
-
-    /// Makes the export side anew, from the session and the configuration.
-    pub(crate) fn retarget(&mut self) {
-        let made = self.info.as_ref().and_then(|info| {
-            let (agreed, _) = self.session.established()?;
-            Some(Arc::new(Target::new(
-                info,
-                &self.session,
-                agreed,
-                Arc::clone(&self.export),
-            )))
-        });
-        self.target = made;
     }
 }
 
@@ -128,14 +92,12 @@ impl Speaker {
         let graceful = agreed.graceful.clone();
         peer.awaited.clone_from(&families);
         peer.is_complete = graceful.as_ref().is_some_and(|peer| peer.restarting);
-        peer.adj_out = AdjRibOut::default();
-        peer.dump = Some(Dump::Initial);
-        peer.retarget();
         let name = config_name(peer);
         if peer.stale_until.is_some() {
             peer.stale_until = Some(now + STALE_MAX);
         }
         self.out.push_back(Output::Event(Event::PeerUp { peer: name }));
+        self.join_group(id, WalkKind::Initial);
         // RFC 4724 §4.2: families that are gone, or whose forwarding state was lost, are swept at once.
         for family in Family::ALL {
             let kept = graceful.as_ref().is_some_and(|graceful| {
@@ -159,10 +121,7 @@ impl Speaker {
             _ => Vec::new(),
         };
         let wait = restart.map_or(0, |restart| restart.restart_seconds);
-        peer.target = None;
-        peer.dump = None;
         peer.awaited.clear();
-        peer.adj_out = AdjRibOut::default();
         peer.has_stale = !kept.is_empty();
         peer.stale_until = (!kept.is_empty()).then(|| now + Duration::from_secs(u64::from(wait)));
         self.out.push_back(Output::Event(Event::PeerDown {
@@ -170,7 +129,7 @@ impl Speaker {
             reason,
             routes_kept: !kept.is_empty(),
         }));
-        let received = &mut peer.received;
+        self.leave_group(id);
         self.table.visit(Key::Peer(id), &mut self.out, |prefix, path| {
             let family = Family::of_prefix(prefix);
             // RFC 4724 §4.2: what is stale already has had its time.
@@ -178,8 +137,6 @@ impl Speaker {
                 path.stale = true;
                 return Visit::Keep;
             }
-            let [v4, v6] = &mut *received;
-            *(if family == Family::Ipv4 { v4 } else { v6 }) -= 1;
             Visit::Remove
         });
     }
@@ -201,7 +158,6 @@ impl Speaker {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.has_stale) else {
             return;
         };
-        let received = &mut peer.received;
         let mut left = false;
         self.table.visit(Key::Peer(id), &mut self.out, |prefix, path| {
             let of = Family::of_prefix(prefix);
@@ -212,8 +168,6 @@ impl Speaker {
                 left = true;
                 return Visit::Keep;
             }
-            let [v4, v6] = &mut *received;
-            *(if of == Family::Ipv4 { v4 } else { v6 }) -= 1;
             Visit::Remove
         });
         peer.has_stale = left;

@@ -7,7 +7,7 @@ use super::peer::Peer;
 use crate::config::Config;
 use crate::family::Family;
 use crate::output::{Event, Output};
-use crate::rib::path::PeerId;
+use crate::rib::way::PeerId;
 
 /// A restart that is going on.
 #[derive(Debug, Default)]

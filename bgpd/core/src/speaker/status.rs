@@ -6,12 +6,15 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::Speaker;
+use super::groups::Target;
 use super::peer::Peer;
 use crate::policy::{PeerType, Source};
-use crate::rib::adj_out::Advert;
-use crate::rib::attrs::Attrs;
-use crate::rib::path::{Path, PeerId};
+use crate::rib::attrs::{Attrs, Interner};
+use crate::rib::decision::Selection;
+use crate::rib::pack::Advert;
+use crate::rib::path::Path;
 use crate::rib::table::Entry;
+use crate::rib::way::{PeerId, Way};
 use crate::snapshot::{PeerStatus, RouteQuery, RouteStatus, SpeakerStatus};
 use crate::wire::{as_path, attribute};
 
@@ -24,16 +27,8 @@ impl Speaker {
     /// Returns the state of the speaker and its peers. Before the first configuration it is AS 0 without peers.
     pub fn status(&self, now: Instant) -> SpeakerStatus {
         let config = self.config.as_deref();
-        let mut peers: Vec<PeerStatus> = self
-            .peers
-            .values()
-            .map(|peer| self.peer_status(peer, now))
-            .collect();
-        let accepted = self.accepted();
-        for status in &mut peers {
-            let id = self.names.get(&status.name);
-            status.prefixes_accepted = id.and_then(|id| accepted.get(id)).copied().unwrap_or(0);
-        }
+        let peers = self.peers.iter();
+        let mut peers: Vec<PeerStatus> = peers.map(|(id, peer)| self.peer_status(*id, peer, now)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         SpeakerStatus {
             local_as: config.map_or(0, |config| config.local_as),
@@ -58,7 +53,7 @@ impl Speaker {
         };
         match query {
             RouteQuery::LocRib => {
-                let usable = |path: &Path| path.unusable.is_none() && self.table.is_reachable(path);
+                let usable = |path: &Path| path.is_usable() && self.table.is_reachable(path);
                 Ok(self.paths(usable))
             }
             RouteQuery::AdjRibIn { peer } => {
@@ -66,34 +61,18 @@ impl Speaker {
                 Ok(self.paths(|path| path.is_from(id)))
             }
             RouteQuery::AdjRibOut { peer } => {
-                let id = find(peer)?;
-                let sent = self
-                    .peers
-                    .get(&id)
-                    .into_iter()
-                    .flat_map(|peer| peer.adj_out.sent());
-                Ok(sent.map(|(prefix, advert)| self.sent(*prefix, advert)).collect())
+                let target = self.peers.get(&find(peer)?).and_then(|peer| peer.target.as_ref());
+                Ok(target.map(|target| self.sent_to(target)).unwrap_or_default())
             }
         }
     }
 
-    fn accepted(&self) -> std::collections::BTreeMap<PeerId, usize> {
-        let mut counts = std::collections::BTreeMap::new();
-        for (_, entry) in self.table.entries() {
-            for path in entry.paths.iter().filter(|path| path.unusable.is_none()) {
-                if let Some(info) = path.peer() {
-                    *counts.entry(info.id).or_insert(0) += 1;
-                }
-            }
-        }
-        counts
-    }
-
-    fn peer_status(&self, peer: &Peer, now: Instant) -> PeerStatus {
+    fn peer_status(&self, id: PeerId, peer: &Peer, now: Instant) -> PeerStatus {
         let session = &peer.session;
         let config = &session.config;
         let established = session.established();
         let agreed = established.map(|(agreed, _)| agreed);
+        let counts = self.table.counts(id);
         let since = |at: Instant| now.saturating_duration_since(at).as_secs();
         PeerStatus {
             name: config.name.clone(),
@@ -119,54 +98,83 @@ impl Speaker {
             last_error: session.last_error.as_ref().map(|(_, reason)| reason.clone()),
             last_error_seconds: session.last_error.as_ref().map(|(at, _)| since(*at)),
             counters: session.counters,
-            prefixes_received: peer.received.iter().sum(),
-            prefixes_accepted: 0,
-            prefixes_sent: peer.adj_out.sent().len(),
+            prefixes_received: counts.received.iter().sum(),
+            prefixes_accepted: counts.accepted,
+            prefixes_sent: peer.target.as_ref().map_or(0, |target| {
+                let group = self.groups.get(&target.group);
+                group.map_or(0, |group| group.sent_to(target))
+            }),
         }
     }
 
     fn paths(&self, wanted: impl Fn(&Path) -> bool) -> Vec<RouteStatus> {
         let mut list = Vec::new();
-        for (prefix, entry) in self.table.entries() {
-            for (index, path) in entry.paths.iter().enumerate().filter(|(_, path)| wanted(path)) {
-                list.push(self.path_status(*prefix, entry, index, path));
+        for entry in self.table.sorted() {
+            let selection = self.selection(entry);
+            let paths = entry.paths.as_slice().iter().enumerate();
+            for (index, path) in paths.filter(|(_, path)| wanted(path)) {
+                list.push(self.path_status(entry, selection.as_ref(), index, path));
             }
         }
         list
     }
 
-    fn path_status(&self, prefix: IpNet, entry: &Entry, index: usize, path: &Path) -> RouteStatus {
-        let peer = path.peer();
-        let selection = entry.selection.as_ref();
+    fn path_status(
+        &self,
+        entry: &Entry,
+        selection: Option<&Selection>,
+        index: usize,
+        path: &Path,
+    ) -> RouteStatus {
+        let way = &*path.used;
         let unreachable = || (!self.table.is_reachable(path)).then_some("the next hop is not reachable");
-        let mut status = status_of(prefix, &path.attrs);
-        status.source = path.source();
-        status.peer = peer.map(|peer| peer.name.clone());
-        status.peer_address = peer.map(|peer| peer.address);
+        let mut status = status_of(entry.prefix, &way.attrs);
+        set_source(&mut status, way);
         status.path_id = path.path_id;
-        status.next_hop = path.next_hop.map(|hop| hop.address);
-        status.interface = path.interface.as_deref().map(str::to_owned);
+        status.next_hop = way.next_hop().map(|hop| hop.address);
+        status.interface = way.interface().map(str::to_owned);
         status.best = selection.is_some_and(|selection| selection.best == index);
         status.multipath = selection.is_some_and(|selection| selection.equals.contains(&index));
         status.stale = path.stale;
-        status.unusable = path.unusable.or_else(unreachable).map(str::to_owned);
-        status.metric = path.metric;
+        let unusable = way.unusable.map(crate::rib::way::Unusable::text);
+        status.unusable = unusable.or_else(unreachable).map(str::to_owned);
         status
     }
 
-    /// A route that a peer was sent; source and peer are those of the best path, which it was made of.
-    fn sent(&self, prefix: IpNet, advert: &Advert) -> RouteStatus {
-        let best = self.table.get(&prefix).and_then(Entry::best);
-        let mut status = status_of(prefix, &advert.attrs);
-        status.next_hop = Some(advert.next_hop.address);
-        if let Some(path) = best {
-            status.source = path.source();
-            status.peer = path.peer().map(|peer| peer.name.clone());
-            status.peer_address = path.peer().map(|peer| peer.address);
-            status.metric = path.metric;
+    /// What a peer has been sent, or will be once it has read all.
+    fn sent_to(&self, target: &Target) -> Vec<RouteStatus> {
+        let Some(group) = self.groups.get(&target.group) else {
+            return Vec::new();
+        };
+        let mut interner = Interner::default();
+        let mut list = Vec::new();
+        for entry in self.table.sorted() {
+            let Some(way) = &entry.chosen else { continue };
+            if target.is_echo(group.exporter.tag(way.tag())) {
+                continue;
+            }
+            if let Some(advert) = group.exporter.advert(&entry.prefix, way, &mut interner) {
+                list.push(sent(entry, way, &advert));
+            }
         }
-        status
+        list
     }
+}
+
+/// A route that a peer was sent; source and peer are those of the best path, which it was made of.
+fn sent(entry: &Entry, way: &Way, advert: &Advert) -> RouteStatus {
+    let mut status = status_of(entry.prefix, &Attrs::new(advert.attrs.octets()));
+    set_source(&mut status, way);
+    status.next_hop = Some(advert.next_hop.address);
+    status
+}
+
+fn set_source(status: &mut RouteStatus, way: &Way) {
+    let peer = way.peer();
+    status.source = way.source();
+    status.peer = peer.map(|peer| peer.name.clone());
+    status.peer_address = peer.map(|peer| peer.address);
+    status.metric = way.metric();
 }
 
 fn status_of(prefix: IpNet, attrs: &Attrs) -> RouteStatus {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::rib::attrs::Interner;
-use crate::rib::path::{Origin, PeerId, PeerInfo};
 use crate::rib::rewrite::{Change, Rewrite};
+use crate::rib::way::{Extra, Origin, PeerId, PeerInfo};
 
 /// What a path is made of; the numbers are small so that ties are many.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ fn path(spec: &Spec) -> Path {
         block = rewrite.apply(&block);
     }
     let attrs = Interner::default().intern(&block);
-    Path {
+    Path::own(Way {
         origin: Origin::Peer(Arc::new(PeerInfo {
             id: PeerId(u32::from(spec.id)),
             name: spec.id.to_string(),
@@ -62,18 +62,16 @@ fn path(spec: &Spec) -> Path {
             ebgp: spec.ebgp,
             cluster: None,
         })),
-        path_id: 0,
-        received: Arc::clone(&attrs),
-        received_next_hop: None,
         attrs,
         next_hop: None,
-        interface: None,
-        metric: spec.cost,
-        device: None,
         preference: 100,
-        stale: false,
         unusable: None,
-    }
+        extra: Some(Box::new(Extra {
+            metric: spec.cost,
+            ..Extra::default()
+        })),
+        received: None,
+    })
 }
 
 const RULES: Rules = Rules {
@@ -83,7 +81,7 @@ const RULES: Rules = Rules {
 
 fn chosen(specs: &[Spec], rules: Rules) -> Option<(u8, Vec<u8>)> {
     let paths: Vec<Path> = specs.iter().map(path).collect();
-    let selection = select(&paths, rules, |path| path.metric)?;
+    let selection = select(&paths, rules, Way::metric)?;
     let mut equals: Vec<u8> = selection.equals.iter().map(|index| specs[*index].id).collect();
     equals.sort_unstable();
     Some((specs[selection.best].id, equals))
