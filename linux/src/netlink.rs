@@ -5,6 +5,7 @@
 //! Source: `rtnetlink(7)`, `linux/rtnetlink.h`.
 
 mod addresses;
+mod batch;
 mod links;
 mod monitor;
 mod neighbours;
@@ -18,6 +19,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
+pub use batch::{RouteBatch, RouteChange};
 pub use monitor::{Event, Monitor};
 pub use types::{
     Address, Link, MacAddr, Neighbour, NextHop, Route, RouteKind, Rule, RuleTarget, SCOPE_HOST, SCOPE_LINK,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use caracal_bgpd_core::output::{KernelRoute, Target};
-use caracal_linux::netlink::{Netlink, NextHop, Route, RouteKind, TABLE_MAIN};
+use caracal_linux::netlink::{Netlink, NextHop, Route, RouteBatch, RouteChange, RouteKind, TABLE_MAIN};
 use caracal_reconcile::{Delta, Driver, Verdicts};
 use ipnet::IpNet;
 
@@ -124,10 +124,14 @@ pub(super) enum Error {
     Occupied { protocol: u8 },
 }
 
+/// Routes written before other tasks have their turn.
+const PORTION: usize = 1024;
+
 /// Our routes in the main table.
 #[derive(Debug)]
 pub(super) struct Routes {
     netlink: Netlink,
+    batch: RouteBatch,
     protocol: u8,
     /// A listing that was taken just now for another purpose.
     listing: Option<Vec<Route>>,
@@ -136,9 +140,10 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(netlink: Netlink, protocol: u8) -> Self {
+    pub(super) fn new(netlink: Netlink, batch: RouteBatch, protocol: u8) -> Self {
         Self {
             netlink,
+            batch,
             protocol,
             listing: None,
             ours: BTreeSet::new(),
@@ -189,15 +194,8 @@ impl Routes {
         route
     }
 
-    async fn update(&mut self, key: Key, value: &Value) -> Result<(), Error> {
-        let route = self.route(key, value);
-        if self.ours.contains(&key) {
-            return Ok(self.netlink.replace_route(&route).await?);
-        }
-        match self.netlink.add_route(&route).await {
-            Err(error) if error.is_exists() => {}
-            other => return Ok(other?),
-        }
+    /// Puts a route where one stands that was not listed: ours, or somebody else's.
+    async fn take_over(&mut self, key: Key, route: &Route) -> Result<(), Error> {
         let there = self.netlink.routes_of(key.prefix.addr().is_ipv6()).await?;
         let same = there
             .iter()
@@ -206,8 +204,59 @@ impl Routes {
             Some(foreign) if foreign.protocol != self.protocol => Err(Error::Occupied {
                 protocol: foreign.protocol,
             }),
-            _ => Ok(self.netlink.replace_route(&route).await?),
+            _ => Ok(self.netlink.replace_route(route).await?),
         }
+    }
+
+    async fn update(&mut self, updates: &[(Key, Value)]) -> Verdicts<Key, Error> {
+        let routes: Vec<Route> = updates
+            .iter()
+            .map(|(key, value)| self.route(*key, value))
+            .collect();
+        let pairs = updates.iter().map(|(key, _)| key).zip(&routes);
+        let changes: Vec<RouteChange<'_>> = pairs
+            .map(|(key, route)| {
+                if self.ours.contains(key) {
+                    RouteChange::Replace(route)
+                } else {
+                    RouteChange::Add(route)
+                }
+            })
+            .collect();
+        let answers = self.batch.apply(&changes);
+        let mut verdicts = Vec::with_capacity(updates.len());
+        for (((key, _), route), answer) in updates.iter().zip(&routes).zip(answers) {
+            let verdict = match answer {
+                Err(error) if error.is_exists() => self.take_over(*key, route).await,
+                answer => answer.map_err(Error::from),
+            };
+            if verdict.is_ok() {
+                self.ours.insert(*key);
+            }
+            verdicts.push((*key, verdict));
+        }
+        verdicts
+    }
+
+    fn delete(&mut self, deletions: &[(Key, Value)]) -> Verdicts<Key, Error> {
+        let routes: Vec<Route> = deletions
+            .iter()
+            .map(|(key, value)| self.route(*key, value))
+            .collect();
+        let changes: Vec<RouteChange<'_>> = routes.iter().map(RouteChange::Delete).collect();
+        let answers = self.batch.apply(&changes);
+        let mut verdicts = Vec::with_capacity(deletions.len());
+        for ((key, _), answer) in deletions.iter().zip(answers) {
+            let verdict = match answer {
+                Err(error) if error.is_not_found() => Ok(()),
+                answer => answer.map_err(Error::from),
+            };
+            if verdict.is_ok() {
+                self.ours.remove(key);
+            }
+            verdicts.push((*key, verdict));
+        }
+        verdicts
     }
 }
 
@@ -232,23 +281,13 @@ impl Driver for Routes {
 
     async fn apply(&mut self, delta: &Delta<Key, Value>) -> Verdicts<Key, Error> {
         let mut verdicts = Vec::new();
-        for (key, value) in &delta.updates {
-            let verdict = self.update(*key, value).await;
-            if verdict.is_ok() {
-                self.ours.insert(*key);
-            }
-            verdicts.push((*key, verdict));
+        for updates in delta.updates.chunks(PORTION) {
+            verdicts.extend(self.update(updates).await);
+            tokio::task::yield_now().await;
         }
-        for (key, value) in &delta.deletions {
-            let route = self.route(*key, value);
-            let verdict = match self.netlink.delete_route(&route).await {
-                Err(error) if error.is_not_found() => Ok(()),
-                other => other.map_err(Error::from),
-            };
-            if verdict.is_ok() {
-                self.ours.remove(key);
-            }
-            verdicts.push((*key, verdict));
+        for deletions in delta.deletions.chunks(PORTION) {
+            verdicts.extend(self.delete(deletions));
+            tokio::task::yield_now().await;
         }
         verdicts
     }

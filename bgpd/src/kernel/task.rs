@@ -7,7 +7,7 @@ use std::time::Duration;
 use caracal_bgpd_core::input::Resolution;
 use caracal_bgpd_core::output::KernelRoute;
 use caracal_linux::Result;
-use caracal_linux::netlink::{Event, Monitor, Netlink, Route};
+use caracal_linux::netlink::{Event, Monitor, Netlink, Route, RouteBatch};
 use caracal_reconcile::{Backoff, Reconciler};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -66,8 +66,13 @@ impl Task {
     ) -> Result<Self> {
         let monitor = Netlink::monitor()?;
         let netlink = Netlink::open()?;
+        let batch = RouteBatch::open()?;
+        // Without the filter own changes come back as news, which costs time only.
+        if let Err(error) = monitor.ignore_port(batch.port()) {
+            tracing::debug!(error = %error, "own route changes are reported to this process too");
+        }
         let mut task = Self {
-            driver: Routes::new(netlink.clone(), settings.protocol),
+            driver: Routes::new(netlink.clone(), batch, settings.protocol),
             netlink,
             monitor,
             mailbox,

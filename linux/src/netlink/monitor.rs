@@ -7,6 +7,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use socket2::{SockFilter, SockRef};
 
 use super::addresses::address_from;
 use super::links::link_from;
@@ -102,6 +103,28 @@ impl Monitor {
             socket,
             pending: VecDeque::new(),
         })
+    }
+
+    /// Leaves out what was changed through the socket with this port number, which its owner knows.
+    ///
+    /// # Errors
+    /// When the kernel refuses the filter.
+    pub fn ignore_port(&self, port: u32) -> Result<()> {
+        // The filter reads words in network byte order, the header has them in that of the host. Numbers are those of
+        // `linux/filter.h`: load the word at an offset, jump if equal, return how much to keep.
+        const LOAD: u16 = 0x20;
+        const JUMP_IF_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        const PORT_OFFSET: u32 = 12;
+        let filter = [
+            SockFilter::new(LOAD, 0, 0, PORT_OFFSET),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, u32::from_be_bytes(port.to_ne_bytes())),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        SockRef::from(self.socket.socket_ref())
+            .attach_filter(&filter)
+            .map_err(|e| Error::io("filter notifications", e))
     }
 
     /// The next event.

@@ -105,7 +105,7 @@ pub(crate) struct Way {
     pub(crate) unusable: Option<Unusable>,
     pub(crate) extra: Option<Box<Extra>>,
     /// What was received, where the import policy made this of it.
-    pub(crate) received: Option<Arc<Way>>,
+    pub(crate) received: Option<Arc<Self>>,
 }
 
 /// What decides which peers a route does not go back to: the peer it came from, and its originator.
