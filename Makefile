@@ -74,3 +74,7 @@ clean: ## remove build output
 .PHONY: bench-felix-core
 bench-felix-core: ## the policy calculation alone: time and memory at the sizes of the goals
 	$(CARGO) bench --locked -p caracal-felix-core --bench calculation
+
+.PHONY: bench-bgpd
+bench-bgpd: build ## bgpd beside BIRD, FRR and GoBGP (LONG=1: a million prefixes too)
+	@scripts/bench-bgpd.sh
