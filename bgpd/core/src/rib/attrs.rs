@@ -239,12 +239,24 @@ impl Interner {
 
     fn add(&mut self, block: &[u8]) -> Arc<Attrs> {
         if self.pool.len() >= self.sweep_at.max(SWEEP_MIN) {
-            self.pool.retain(|shared| Arc::strong_count(&shared.0) > 1);
-            self.sweep_at = self.pool.len() * 2;
+            self.sweep();
         }
         let attrs = Arc::new(Attrs::new(block));
         self.pool.insert(Shared(Arc::clone(&attrs)));
         attrs
+    }
+
+    fn sweep(&mut self) {
+        self.pool.retain(|shared| Arc::strong_count(&shared.0) > 1);
+        self.sweep_at = self.pool.len() * 2;
+        self.pool.shrink_to(self.sweep_at);
+    }
+
+    /// Drops sets that nobody uses, when there are many more than paths to use them.
+    pub(crate) fn tidy(&mut self, paths: usize) {
+        if self.pool.len() > 2 * paths + SWEEP_MIN {
+            self.sweep();
+        }
     }
 
     /// Returns the block that a rewrite makes of a set, for a message. It is not kept.

@@ -50,6 +50,7 @@ impl Speaker {
             return;
         }
         self.decide_dirty();
+        self.interner.tidy(self.table.path_count());
         // A portion may come to nothing; what follows it may not.
         while self.write_round() && self.out.is_empty() {}
     }
