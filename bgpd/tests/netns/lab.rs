@@ -150,7 +150,19 @@ impl<'a> Bird<'a> {
             .into_iter()
             .chain(text.split(' '))
             .collect();
-        run(&self.lab.tor, "birdc", &arguments)
+        // BIRD gives up a listing that a new configuration comes into.
+        loop {
+            let output = self
+                .lab
+                .tor
+                .output(Command::new("birdc").args(&arguments))
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if !text.contains("Stopped due to reconfiguration") {
+                assert!(output.status.success(), "birdc {arguments:?}: {text}");
+                return text;
+            }
+        }
     }
 
     pub(crate) fn announce(&self, routes: &[&str], session: &str) {
