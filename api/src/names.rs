@@ -139,11 +139,15 @@ pub enum PolicyKind {
     KubernetesNetworkPolicy,
     /// Kubernetes' ClusterNetworkPolicy.
     KubernetesClusterNetworkPolicy,
+    /// Kubernetes' older AdminNetworkPolicy.
+    KubernetesAdminNetworkPolicy,
+    /// Kubernetes' older BaselineAdminNetworkPolicy.
+    KubernetesBaselineAdminNetworkPolicy,
 }
 
 impl PolicyKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NetworkPolicy,
         Self::GlobalNetworkPolicy,
         Self::StagedNetworkPolicy,
@@ -151,6 +155,8 @@ impl PolicyKind {
         Self::StagedKubernetesNetworkPolicy,
         Self::KubernetesNetworkPolicy,
         Self::KubernetesClusterNetworkPolicy,
+        Self::KubernetesAdminNetworkPolicy,
+        Self::KubernetesBaselineAdminNetworkPolicy,
     ];
 
     /// The name of the kind.
@@ -164,6 +170,8 @@ impl PolicyKind {
             Self::StagedKubernetesNetworkPolicy => "StagedKubernetesNetworkPolicy",
             Self::KubernetesNetworkPolicy => "KubernetesNetworkPolicy",
             Self::KubernetesClusterNetworkPolicy => "KubernetesClusterNetworkPolicy",
+            Self::KubernetesAdminNetworkPolicy => "KubernetesAdminNetworkPolicy",
+            Self::KubernetesBaselineAdminNetworkPolicy => "KubernetesBaselineAdminNetworkPolicy",
         }
     }
 
@@ -178,6 +186,8 @@ impl PolicyKind {
             Self::StagedKubernetesNetworkPolicy => "sknp",
             Self::KubernetesNetworkPolicy => "knp",
             Self::KubernetesClusterNetworkPolicy => "kcnp",
+            Self::KubernetesAdminNetworkPolicy => "kanp",
+            Self::KubernetesBaselineAdminNetworkPolicy => "kbanp",
         }
     }
 

@@ -63,12 +63,26 @@ impl Client {
         &self,
         scope: WatchScope,
     ) -> impl Stream<Item = Event<K>> + Send + 'static + use<K> {
-        let watcher = Watcher::<K>::new(self.clone(), scope);
-        futures::stream::unfold(watcher, |mut watcher| async move {
-            let event = watcher.next().await;
-            Some((event, watcher))
-        })
+        follow(Watcher::<K>::new(self.clone(), scope))
     }
+
+    /// Follows the objects of a scope of a kind that the server need not have. While it does not know the kind there are
+    /// no objects: [`Event::InSync`] is told, and the kind is asked for again from time to time.
+    pub fn watch_optional<K: Object>(
+        &self,
+        scope: WatchScope,
+    ) -> impl Stream<Item = Event<K>> + Send + 'static + use<K> {
+        let mut watcher = Watcher::<K>::new(self.clone(), scope);
+        watcher.is_optional = true;
+        follow(watcher)
+    }
+}
+
+fn follow<K: Object>(watcher: Watcher<K>) -> impl Stream<Item = Event<K>> + Send + 'static + use<K> {
+    futures::stream::unfold(watcher, |mut watcher| async move {
+        let event = watcher.next().await;
+        Some((event, watcher))
+    })
 }
 
 type Body = Pin<Box<dyn AsyncBufRead + Send>>;
@@ -94,6 +108,8 @@ struct Watcher<K> {
     state: State,
     known: Known,
     in_sync: bool,
+    /// The server need not know the kind.
+    is_optional: bool,
     pending: VecDeque<Event<K>>,
     backoff: Backoff,
     /// A failure came last: wait before the next request.
@@ -108,6 +124,7 @@ impl<K: Object> Watcher<K> {
             state: State::Listing { continue_token: None },
             known: Known::default(),
             in_sync: false,
+            is_optional: false,
             pending: VecDeque::new(),
             backoff: Backoff::new(),
             pause: false,
@@ -158,6 +175,11 @@ impl<K: Object> Watcher<K> {
         // That a version became too old is everyday life; a list follows.
         if error.is_gone() {
             tracing::debug!(error = %error, "version is too old, listing again");
+        } else if self.is_optional && error.is_unknown_kind() {
+            tracing::debug!(error = %error, "the server does not know the kind");
+            if !std::mem::replace(&mut self.in_sync, true) {
+                self.pending.push_back(Event::InSync);
+            }
         } else {
             self.pending.push_back(Event::Trouble(error.to_string()));
         }

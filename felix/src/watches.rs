@@ -3,6 +3,7 @@
 //! Nothing is buffered between the API server and the calculation: a watch is read when its turn comes, and the
 //! server's own flow control does the rest.
 
+use caracal_api::k8s_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy};
 use caracal_api::v3;
 use caracal_datastore::{Client, Event, Object, WatchScope};
 use caracal_felix_core::Update;
@@ -43,6 +44,9 @@ pub fn all(client: &Client) -> Stream {
         follow::<NetworkPolicy>(client, Update::KubernetesNetworkPolicy),
         follow::<v3::NetworkPolicy>(client, Update::NetworkPolicy),
         follow::<v3::GlobalNetworkPolicy>(client, Update::GlobalNetworkPolicy),
+        follow_optional::<ClusterNetworkPolicy>(client, Update::ClusterNetworkPolicy),
+        follow_optional::<AdminNetworkPolicy>(client, Update::AdminNetworkPolicy),
+        follow_optional::<BaselineAdminNetworkPolicy>(client, Update::BaselineAdminNetworkPolicy),
         follow::<v3::StagedNetworkPolicy>(client, Update::StagedNetworkPolicy),
         follow::<v3::StagedGlobalNetworkPolicy>(client, Update::StagedGlobalNetworkPolicy),
         follow::<v3::StagedKubernetesNetworkPolicy>(client, Update::StagedKubernetesNetworkPolicy),
@@ -61,6 +65,20 @@ fn follow<K: Object>(
     client: &Client,
     update: fn(Key, Option<Box<K>>) -> Update,
 ) -> BoxStream<'static, Message> {
+    let events = client.watch::<K>(WatchScope::default());
+    events.map(messages(update)).boxed()
+}
+
+/// Follows a kind that a cluster need not have.
+fn follow_optional<K: Object>(
+    client: &Client,
+    update: fn(Key, Option<Box<K>>) -> Update,
+) -> BoxStream<'static, Message> {
+    let events = client.watch_optional::<K>(WatchScope::default());
+    events.map(messages(update)).boxed()
+}
+
+fn messages<K: Object>(update: fn(Key, Option<Box<K>>) -> Update) -> impl Fn(Event<K>) -> Message {
     let kind = K::kind(&()).into_owned();
     let group = K::group(&()).into_owned();
     let kind = if group.is_empty() {
@@ -68,7 +86,7 @@ fn follow<K: Object>(
     } else {
         format!("{kind}.{group}")
     };
-    let message = move |event| match event {
+    move |event| match event {
         Event::Applied(object) => {
             let key = key(caracal_datastore::Key::of(&object));
             Message::Update(update(key, Some(Box::new(object))))
@@ -79,8 +97,7 @@ fn follow<K: Object>(
             kind: kind.clone(),
             problem,
         },
-    };
-    client.watch::<K>(WatchScope::default()).map(message).boxed()
+    }
 }
 
 fn key(key: caracal_datastore::Key) -> Key {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use caracal_api::k8s_policy::ClusterNetworkPolicy;
+use caracal_api::k8s_policy::{AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy};
 use caracal_api::v3;
 use caracal_api::virtual_::workload_endpoint::WorkloadEndpoint;
 use k8s_openapi::api::core::v1 as core_v1;
@@ -70,6 +70,10 @@ pub enum Update {
     KubernetesNetworkPolicy(Key, Option<Box<networking_v1::NetworkPolicy>>),
     /// Kubernetes' ClusterNetworkPolicy.
     ClusterNetworkPolicy(Key, Option<Box<ClusterNetworkPolicy>>),
+    /// Kubernetes' older AdminNetworkPolicy.
+    AdminNetworkPolicy(Key, Option<Box<AdminNetworkPolicy>>),
+    /// Kubernetes' older BaselineAdminNetworkPolicy.
+    BaselineAdminNetworkPolicy(Key, Option<Box<BaselineAdminNetworkPolicy>>),
     /// NetworkPolicy.
     NetworkPolicy(Key, Option<Box<v3::NetworkPolicy>>),
     /// GlobalNetworkPolicy.

@@ -338,6 +338,29 @@ fn a_cluster_policy_with_an_unknown_peer_fails_closed() {
 }
 
 #[test]
+fn the_older_admin_policies_come_before_and_after_the_others() {
+    let rule = |action: &str| json!([{"action": action, "from": [{"namespaces": {"matchLabels": {"team": "other"}}}]}]);
+    let subject = json!({"namespaces": {}});
+    let admin = |action: &str| {
+        let value = json!({"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "AdminNetworkPolicy",
+            "metadata": {"name": "a"}, "spec": {"priority": 5, "subject": subject, "ingress": rule(action)}});
+        Update::AdminNetworkPolicy(Key::cluster("a"), object(value))
+    };
+    let baseline = json!({"apiVersion": "policy.networking.k8s.io/v1alpha1", "kind": "BaselineAdminNetworkPolicy",
+        "metadata": {"name": "default"}, "spec": {"subject": subject, "ingress": rule("Deny")}});
+    let baseline = Update::BaselineAdminNetworkPolicy(Key::cluster("default"), object(baseline));
+    let open = knp("open", json!({"podSelector": {}, "ingress": [{}]}));
+    let core = with([admin("Deny"), open.clone()]);
+    assert!(!tcp(&core, FAR, WEB, 80) && tcp(&core, OUTSIDE, WEB, 80));
+    let core = with([admin("Pass"), open, baseline.clone()]);
+    assert!(tcp(&core, FAR, WEB, 80), "the developers' policy decides");
+    let core = with([admin("Pass"), baseline]);
+    assert!(!tcp(&core, FAR, WEB, 80), "nobody else decided");
+    let core = with([admin("Allow"), knp("closed", json!({"podSelector": {}}))]);
+    assert!(tcp(&core, FAR, WEB, 80) && !tcp(&core, OUTSIDE, WEB, 80));
+}
+
+#[test]
 fn port_rules_pass_no_icmp_and_zero_is_a_value() {
     let icmp = |type_, code| Packet {
         icmp: Some((type_, code)),

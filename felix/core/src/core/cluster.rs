@@ -5,7 +5,9 @@ mod objects;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use caracal_api::k8s_policy::from_cluster_network_policy;
+use caracal_api::k8s_policy::{
+    from_admin_network_policy, from_baseline_admin_network_policy, from_cluster_network_policy,
+};
 use caracal_api::meta;
 use caracal_api::names::PolicyKind;
 use caracal_api::v3::{
@@ -229,22 +231,16 @@ impl Cluster {
                 self.policy(PolicyKind::KubernetesNetworkPolicy, key, compiled);
             }
             Update::ClusterNetworkPolicy(key, policy) => {
-                let is_there = policy.is_some();
-                let converted = policy.and_then(|policy| from_cluster_network_policy(&policy));
-                let problem = (is_there && converted.is_none()).then(|| {
-                    "counts as absent: tier is Admin or Baseline, and subject has namespaces or pods"
-                        .to_owned()
-                });
-                let compiled = converted.map(compile::cluster_network_policy);
-                let kind = PolicyKind::KubernetesClusterNetworkPolicy;
-                let label = PolicyId {
-                    kind,
-                    key: key.clone(),
-                };
-                self.policy(kind, key, compiled);
-                if problem.is_some() {
-                    self.trouble(label.shown(), problem);
-                }
+                let converted = policy.map(|policy| from_cluster_network_policy(&policy));
+                self.cluster_policy(PolicyKind::KubernetesClusterNetworkPolicy, key, converted);
+            }
+            Update::AdminNetworkPolicy(key, policy) => {
+                let converted = policy.map(|policy| from_admin_network_policy(&policy));
+                self.cluster_policy(PolicyKind::KubernetesAdminNetworkPolicy, key, converted);
+            }
+            Update::BaselineAdminNetworkPolicy(key, policy) => {
+                let converted = policy.map(|policy| from_baseline_admin_network_policy(&policy));
+                self.cluster_policy(PolicyKind::KubernetesBaselineAdminNetworkPolicy, key, converted);
             }
             Update::NetworkPolicy(key, policy) => {
                 let compiled = policy.map(|policy| compile::network_policy(&policy.spec, &key.namespace));

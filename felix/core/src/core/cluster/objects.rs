@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use caracal_api::k8s_policy::Conversion;
 use caracal_api::meta;
 use caracal_api::names::PolicyKind;
 use caracal_api::net::parse_cidr_or_address;
 use caracal_api::v3;
-use caracal_api::v3::HostEndpoint;
+use caracal_api::v3::{GlobalNetworkPolicy, HostEndpoint};
 use caracal_api::virtual_::profile::Profile;
 use caracal_api::virtual_::workload_endpoint::{IpNat, WorkloadEndpoint, WorkloadEndpointPort};
 use ipnet::IpNet;
@@ -58,6 +59,30 @@ impl Cluster {
         self.note_matches(&changes);
         self.policies.insert(id.clone(), policy);
         self.changes.policies.insert(id);
+    }
+
+    /// A policy of Kubernetes for the whole cluster; one that converts to nothing counts as absent.
+    pub(super) fn cluster_policy(
+        &mut self,
+        kind: PolicyKind,
+        key: Key,
+        converted: Option<Option<Conversion<GlobalNetworkPolicy>>>,
+    ) {
+        let is_lost = matches!(converted, Some(None));
+        let label = PolicyId {
+            kind,
+            key: key.clone(),
+        };
+        self.policy(
+            kind,
+            key,
+            converted.flatten().map(compile::cluster_network_policy),
+        );
+        if is_lost {
+            let problem =
+                "counts as absent: write tier Admin or Baseline, and a subject with namespaces or pods";
+            self.trouble(label.shown(), Some(problem.to_owned()));
+        }
     }
 
     pub(super) fn profile(&mut self, name: &str, profile: Option<Profile>) {
