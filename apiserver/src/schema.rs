@@ -155,16 +155,13 @@ fn go_type(schema: &Value) -> String {
     }
 }
 
-/// Fills in defaults; a null that is not allowed is treated as absent.
+/// Fills in defaults; a null that is not allowed is as good as nothing.
 pub(crate) fn default(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(fields) => {
             if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
                 fields.retain(|name, value| {
-                    let allowed = properties.get(name).is_none_or(|schema| flag(schema, "nullable"));
-                    allowed
-                        || !value.is_null()
-                        || properties.get(name).is_some_and(|s| s.get("default").is_none())
+                    !value.is_null() || properties.get(name).is_none_or(|schema| flag(schema, "nullable"))
                 });
                 for (name, schema) in properties {
                     if let (None, Some(default)) = (fields.get(name), schema.get("default")) {
@@ -219,7 +216,6 @@ pub(crate) fn validate(
             .and_then(Value::as_str)
             .unwrap_or("integer,string");
         errors.push(FieldError::wrong_type(path, value, wanted));
-        return;
     }
     if let Some(Value::Array(allowed)) = schema.get("enum")
         && !allowed.contains(value)
@@ -229,6 +225,9 @@ pub(crate) fn validate(
             .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
             .collect();
         errors.push(FieldError::not_supported(path, value, &texts));
+    }
+    if !has_type(value, schema) {
+        return;
     }
     match value {
         Value::Object(fields) => validate_object(fields, old, schema, path, errors),
@@ -475,7 +474,7 @@ mod tests {
     fn unknown_goes_defaults_come_and_wrong_is_named() {
         let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["cidr"],
             "properties": {"cidr": {"type": "string", "pattern": "^1"}, "size": {"type": "integer", "default": 26, "maximum": 32}}}}});
-        let mut value = json!({"kind": "X", "spec": {"cidr": "10", "typo": 1}});
+        let mut value = json!({"kind": "X", "spec": {"cidr": "10", "typo": 1, "size": null}});
         assert_eq!(prune(&mut value, &schema, "", true), ["spec.typo"]);
         default(&mut value, &schema);
         assert_eq!(value, json!({"kind": "X", "spec": {"cidr": "10", "size": 26}}));
