@@ -5,12 +5,15 @@
 use caracal_api::meta::LABEL_AFFINITY_TYPE;
 use caracal_api::v3::BlockAffinity;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
 
 use crate::attempts::Attempts;
-use crate::block::Owner;
+use crate::block::{Block, Owner};
 use crate::claim::{Conditions, stamp};
 use crate::client::Ipam;
 use crate::error::{Error, Result};
+use crate::pools::{enabled, pool_of, selects_node};
+use crate::store::repeated;
 
 /// What became of the blocks of a node.
 #[derive(Debug, Default)]
@@ -71,6 +74,72 @@ impl Ipam {
         Ok(outcome)
     }
 
+    /// Takes all blocks of a prefix from whoever has them, as when their pool goes. One that has addresses stays
+    /// without owner and goes with its last address.
+    ///
+    /// # Errors
+    ///
+    /// When the affinities cannot be listed.
+    pub async fn release_pool_affinities(&self, pool: &IpNet) -> Result<ReleasedAffinities> {
+        let affinities: Vec<BlockAffinity> = self.store.list(None).await?;
+        let mut outcome = ReleasedAffinities::default();
+        for affinity in affinities {
+            let Ok(cidr) = affinity.spec.cidr.parse::<IpNet>() else {
+                continue;
+            };
+            if !pool.contains(&cidr) {
+                continue;
+            }
+            let owner = owner_of_affinity(&affinity);
+            match self.store.give_up(&owner, &cidr, Conditions::default()).await {
+                Ok(()) => outcome.released.push(cidr),
+                Err(error) => outcome.kept.push((cidr, error)),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// After a release by address: an empty block of a pool that does not select its node any more is given up. Best
+    /// effort. A release by handle, which pods wait for, leaves that to the node's next assignment.
+    pub(crate) async fn leave_if_unselected(&self, cidr: &IpNet) {
+        if let Err(error) = self.try_leave_if_unselected(cidr).await {
+            tracing::debug!(%error, block = %cidr, "a block whose pool may not select its node stays");
+        }
+    }
+
+    async fn try_leave_if_unselected(&self, cidr: &IpNet) -> Result<()> {
+        let Some(stored) = self.store.block(cidr).await? else {
+            return Ok(());
+        };
+        let block = Block::from_spec(stored.spec)?;
+        let host = block
+            .spec()
+            .affinity
+            .as_deref()
+            .and_then(|owner| owner.strip_prefix("host:"));
+        let Some(host) = host.filter(|_| block.is_empty()) else {
+            return Ok(());
+        };
+        let pools = enabled(&self.pools().await?);
+        let Some(pool) = pool_of(&pools, cidr.network()) else {
+            return Ok(());
+        };
+        if pool.source.spec.effective_node_selector() == "all()" {
+            return Ok(());
+        }
+        let node: Option<Node> = repeated(|| self.store.client.get(None, host)).await?;
+        let read = node.as_ref().and_then(caracal_api::virtual_::node::from_k8s);
+        let labels = read.and_then(|node| node.metadata.labels).unwrap_or_default();
+        if node.is_some() && !selects_node(pool, &labels)? {
+            let empty = Conditions {
+                empty: true,
+                ..Conditions::default()
+            };
+            self.store.give_up(&Owner::host(host), cidr, empty).await?;
+        }
+        Ok(())
+    }
+
     /// Labels a node's affinities that have no labels yet: automatic assignment finds a node's blocks by them.
     /// Returns how many were labelled.
     ///
@@ -104,5 +173,14 @@ impl Ipam {
             current = self.store.affinity(host, &cidr).await?;
         }
         Ok(false)
+    }
+}
+
+/// An affinity's owner, as blocks name it.
+pub(crate) fn owner_of_affinity(affinity: &BlockAffinity) -> Owner {
+    let spec = &affinity.spec;
+    match spec.type_.as_str() {
+        "" => Owner::host(&spec.node),
+        type_ => Owner(format!("{type_}:{}", spec.node)),
     }
 }

@@ -42,6 +42,9 @@ impl Ipam {
         let cooldown = self.store.configuration().await?.ip_cooldown_seconds;
         for (cidr, releases) in self.by_block(releases, &mut outcome).await? {
             let part = self.store.release_in(&cidr, releases, cooldown).await?;
+            if !part.released.is_empty() {
+                self.leave_if_unselected(&cidr).await;
+            }
             outcome.released.extend(part.released);
             outcome.not_allocated.extend(part.not_allocated);
         }

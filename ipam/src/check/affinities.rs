@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::blocks::unfinished;
 use super::finding::{Code, Finding, Fix};
-use super::index::{Index, owner_name};
+use super::index::Index;
+use crate::affinities::owner_of_affinity;
 use crate::block::Block;
 
 pub(super) fn check(index: &Index<'_>, found: &mut Vec<Finding>) {
@@ -75,7 +76,7 @@ fn judge(
     stored: Option<&Block>,
 ) -> Option<(Code, String, Fix)> {
     let spec = &affinity.spec;
-    let owner = owner_name(affinity);
+    let owner = owner_of_affinity(affinity).0;
     let is_host = owner.starts_with("host:");
     let release = Fix::ReleaseBlock {
         owner: owner.clone(),

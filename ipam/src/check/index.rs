@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use caracal_api::v3::{AllocationAttribute, BlockAffinity, IPAMBlock};
+use caracal_api::v3::{AllocationAttribute, IPAMBlock};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use super::claimant::{Claimant, LeakReason, judge_pod, made_at};
 use super::snapshot::Snapshot;
 use super::users::{Use, is_load_balancer, tunnels, users};
+use crate::affinities::owner_of_affinity;
 use crate::block::Block;
 use crate::pools::{self, Pool};
 
@@ -187,18 +188,7 @@ fn claims(snapshot: &Snapshot) -> BTreeSet<(String, IpNet)> {
         .filter(|affinity| !affinity.spec.deleted);
     live.filter_map(|affinity| {
         let cidr = affinity.spec.cidr.parse::<IpNet>().ok()?;
-        Some((owner_name(affinity), cidr.trunc()))
+        Some((owner_of_affinity(affinity).0, cidr.trunc()))
     })
     .collect()
-}
-
-/// An affinity's owner, as blocks name it.
-pub(super) fn owner_name(affinity: &BlockAffinity) -> String {
-    let spec = &affinity.spec;
-    let type_ = if spec.type_.is_empty() {
-        "host"
-    } else {
-        &spec.type_
-    };
-    format!("{type_}:{}", spec.node)
 }

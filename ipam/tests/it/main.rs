@@ -7,5 +7,6 @@ mod cluster;
 mod contention;
 mod faults;
 mod killed;
+mod outages;
 mod reserve;
 mod utilization;
