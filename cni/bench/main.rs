@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
+    clippy::panic,
     missing_docs,
     unreachable_pub,
     reason = "a benchmark: it may end with a panic, and prints"
@@ -16,7 +17,7 @@ mod servers;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ use servers::Server;
 const CROWD: usize = 10;
 const REFERENCE: &str = "/usr/lib/cni";
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let text = |name: &str| {
         args.iter()
@@ -43,10 +44,12 @@ fn main() {
         .and_then(|count| count.parse().ok())
         .unwrap_or(200);
     if let Some(folder) = text("--serve") {
-        return serve(Path::new(folder));
+        serve(Path::new(folder));
+        return ExitCode::SUCCESS;
     }
     if args.iter().any(|arg| arg == "--inside") {
-        return inside(count, text("--kubernetes").map(PathBuf::from));
+        inside(count, text("--kubernetes").map(PathBuf::from));
+        return ExitCode::SUCCESS;
     }
     let netns = NetNs::create_anonymous().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -65,7 +68,11 @@ fn main() {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.arg("--inside").args(&args);
     let status = netns.spawn(&mut again).unwrap().wait().unwrap();
-    std::process::exit(status.code().unwrap_or(1));
+    if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// The daemon: the service as felix mounts it.

@@ -233,7 +233,7 @@ async fn other_address_plugins_are_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_addresses_serve_other_main_plugins() {
-    let Some(tool) = ready(&["ptp", "bridge", "macvlan"]) else {
+    let Some(tool) = ready(&["bridge", "macvlan"]) else {
         return;
     };
     let node = start().await;
@@ -245,12 +245,12 @@ async fn our_addresses_serve_other_main_plugins() {
         output.status.success()
     };
     assert!(ip("link add up0 type veth peer name up1") && ip("link set up0 up"));
+    // Not ptp: it wants a gateway in the result, and calico-ipam, as Calico's, gives none.
     let has_macvlan = ip("link add link up0 name probe type macvlan mode bridge") && ip("link del probe");
     if !has_macvlan {
         eprintln!("SKIPPED in part: this kernel has no macvlan");
     }
     for main in [
-        json!({"type": "ptp"}),
         json!({"type": "bridge", "bridge": "br0"}),
         json!({"type": "macvlan", "master": "up0"}),
     ] {
