@@ -2,6 +2,7 @@
 # A data centre on this machine, shown step by step: each command stands before its output.
 #   KEEP=1     leaves it standing and says how to explore it
 #   --plain    no colour (as CI runs it)
+#   KUBE=real  on kube-apiserver and etcd (scripts/kubernetes/build.sh) in place of the embedded API server
 # Ends with an error when anything is not as it should be.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +13,7 @@ started=$SECONDS
 bold='' ; red='' ; off=''
 if [ "${1:-}" != --plain ] && [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m'; red=$'\e[31m'; off=$'\e[0m'; fi
 
-[ "$(id -u)" = 0 ] || exec sudo --preserve-env=KEEP,NO_COLOR,CARACAL_DEMO_DIR,CARACAL_BIN_DIR "$0" "$@"
+[ "$(id -u)" = 0 ] || exec sudo --preserve-env=KEEP,KUBE,HOME,CARACAL_K8S_CACHE,CARACAL_K8S_VERSION,NO_COLOR,CARACAL_DEMO_DIR,CARACAL_BIN_DIR "$0" "$@"
 export PATH="$bin:$PATH"
 
 lab() { caracal-lab --dir "$dir" "$@"; }
@@ -69,7 +70,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 say "Three nodes, a top-of-rack router (BIRD), a host behind it, and a Kubernetes API"
-must lab up --nodes 3 --tor bird
+must lab up --nodes 3 --tor bird ${KUBE:+--kube "$KUBE"} ${TIMEOUT:+--timeout "$TIMEOUT"}
 export KUBECONFIG=$(lab kubeconfig)
 
 say "A small application: two namespaces, a client, a web tier, a store"

@@ -171,7 +171,7 @@ choices!(Tor: Bird = "bird", Frr = "frr", None = "none");
 choices!(Backend: Iptables = "iptables", Nftables = "nftables");
 choices!(Families: Ipv4 = "ipv4", Ipv6 = "ipv6", Dual = "dual");
 choices!(Kube: Embedded = "embedded", Real = "real");
-choices!(Component: Felix = "felix", Bgpd = "bgpd", Controllers = "controllers");
+choices!(Component: Felix = "felix", Bgpd = "bgpd");
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::topology::{Component, Options, Tor};
+use crate::kube;
+use crate::topology::{Component, Kube, Options, Tor};
 
 /// Names the folder of our own programs.
 pub const FOLDER: &str = "CARACAL_BIN_DIR";
@@ -26,11 +27,6 @@ pub fn find(options: &Options) -> Result<BTreeMap<String, PathBuf>> {
     let mut ours = vec!["caracal-lab", "caracal-apiserver", "calico", "calico-ipam"];
     ours.extend(options.runs(Component::Felix).then_some("caracal-felix"));
     ours.extend(options.runs(Component::Bgpd).then_some("caracal-bgpd"));
-    ours.extend(
-        options
-            .runs(Component::Controllers)
-            .then_some("caracal-controllers"),
-    );
     for name in ours {
         let path = folder.join(name);
         if is_program(&path) {
@@ -46,9 +42,16 @@ pub fn find(options: &Options) -> Result<BTreeMap<String, PathBuf>> {
             folder.display()
         )));
     }
+    if options.kube == Kube::Real {
+        let programs = kube::programs()?;
+        found.extend(programs.map(|(name, path)| (name.to_owned(), path)));
+    }
     let mut others = vec![("ip", "iproute2"), ("iptables-restore", "iptables")];
     if options.tor == Tor::Bird {
         others.extend([("bird", "bird2"), ("birdc", "bird2")]);
+    }
+    if options.kube == Kube::Real {
+        others.push(("nsenter", "util-linux"));
     }
     for (name, package) in others {
         let path = on_path(name).ok_or_else(|| {

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use caracal_datastore::{Client, ConnectOptions};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,9 +23,9 @@ use crate::pod_runner::{self, PodRunner};
 use crate::process::Daemon;
 use crate::scheduler::Scheduler;
 use crate::state::Layout;
-use crate::topology::{Component, Machine, Plan, Role, Tor};
+use crate::topology::{Component, Kube, Machine, Plan, Role, Tor};
 use crate::up::Word;
-use crate::{anchor, cluster, fabric, machines, node_files, ready};
+use crate::{anchor, cluster, definitions, fabric, kube, machines, node_files, ready};
 
 /// Hidden verb of the program that runs this.
 pub const VERB: &str = "supervise";
@@ -170,10 +169,13 @@ impl Lab {
         let running = self.machines()?;
         let tor = role(&running, Role::Tor)?;
         self.step(words, "start the API server");
-        self.shared
-            .add(daemons::api_server(&self.layout, &self.plan, &tor.place)?);
+        self.start_api(tor).await?;
         let client = self.api().await?;
         self.step(words, "fill the API");
+        if self.plan.options.kube == Kube::Real {
+            let failed = |e: ::kube::Error| Error::refused(format!("the definitions of our kinds: {e}"));
+            definitions::install(&client).await.map_err(failed)?;
+        }
         cluster::ensure_settings(&client, &self.plan)
             .await
             .map_err(api_failed)?;
@@ -181,11 +183,10 @@ impl Lab {
             cluster::ensure_node(&client, node).await.map_err(api_failed)?;
             node_files::write(&self.layout, &self.plan, node)?;
         }
-        self.step(words, "start the router, the controllers and the nodes' daemons");
+        self.step(words, "start the router and the nodes' daemons");
         self.start_daemons(&running)?;
         let parts = self.start_pods(&running, &client)?;
         self.wait_ready(&running, tor).await;
-        self.wait_controllers(&client).await;
         for node in self.plan.nodes() {
             cluster::report_node(&client, node, Ok(()))
                 .await
@@ -217,6 +218,21 @@ impl Lab {
             .collect()
     }
 
+    async fn start_api(&self, tor: &Host) -> Result<()> {
+        match self.plan.options.kube {
+            Kube::Embedded => self
+                .shared
+                .add(daemons::api_server(&self.layout, &self.plan, &tor.place)?),
+            Kube::Real => {
+                for daemon in daemons::real_api(&self.layout, &self.plan, tor.anchor)? {
+                    self.shared.add(daemon);
+                }
+                kube::forward(self.plan.api_port, Arc::clone(&tor.place)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the API server and connects to it.
     async fn api(&self) -> Result<Client> {
         loop {
@@ -243,9 +259,6 @@ impl Lab {
     }
 
     fn start_daemons(&self, running: &[Host]) -> Result<()> {
-        if self.plan.options.runs(Component::Controllers) {
-            self.shared.add(daemons::controllers(&self.layout, &self.plan)?);
-        }
         for one in running {
             match one.machine.role {
                 Role::Tor if self.plan.options.tor == Tor::Bird => {
@@ -298,26 +311,6 @@ impl Lab {
                 Ok(()) => return,
                 Err(reason) => self.shared.set_doing(Some(reason)),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Waits until the controllers hold their Lease.
-    async fn wait_controllers(&self, client: &Client) {
-        while self.plan.options.runs(Component::Controllers) {
-            let lease = client
-                .get::<Lease>(Some("kube-system"), "caracal-controllers")
-                .await
-                .ok()
-                .flatten();
-            let holder = lease
-                .and_then(|lease| lease.spec?.holder_identity)
-                .unwrap_or_default();
-            if holder == daemons::CONTROLLERS {
-                return;
-            }
-            self.shared
-                .set_doing(Some("controllers: they do not hold their Lease yet".to_owned()));
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -70,7 +70,7 @@ pub enum Kube {
     Real,
 }
 
-/// The daemons, which a developer may leave out.
+/// The daemons of a node, which a developer may leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Component {
@@ -78,8 +78,6 @@ pub enum Component {
     Felix,
     /// caracal-bgpd.
     Bgpd,
-    /// caracal-controllers, one for the lab.
-    Controllers,
 }
 
 /// What the user asked for.
@@ -207,10 +205,7 @@ impl Options {
             Families::Ipv6 => return not_built("--families", "ipv6", "ipv4"),
             Families::Dual => return not_built("--families", "dual", "ipv4"),
         }
-        match self.kube {
-            Kube::Embedded => Ok(()),
-            Kube::Real => not_built("--kube", "real", "embedded"),
-        }
+        Ok(())
     }
 
     /// Whether a daemon is started.
@@ -272,7 +267,6 @@ impl fmt::Display for Component {
         f.write_str(match self {
             Self::Felix => "felix",
             Self::Bgpd => "bgpd",
-            Self::Controllers => "controllers",
         })
     }
 }
@@ -448,13 +442,6 @@ mod tests {
                     ..Options::default()
                 },
                 "--families dual: not built yet; use --families ipv4",
-            ),
-            (
-                Options {
-                    kube: Kube::Real,
-                    ..Options::default()
-                },
-                "--kube real: not built yet; use --kube embedded",
             ),
         ];
         for (options, message) in cases {

@@ -14,10 +14,8 @@ use crate::process::{Daemon, Spec};
 use crate::programs;
 use crate::state::{Layout, MARK, write_file};
 use crate::topology::{API_FABRIC_PORT, Component, Machine, Plan, api_address};
-use crate::{listen, ready};
+use crate::{kube, listen, ready};
 
-/// Who holds the controllers' Lease.
-pub(super) const CONTROLLERS: &str = "lab";
 /// The router's configuration and control socket, as it sees them.
 const BIRD_CONF: &str = "/run/bird/bird.conf";
 const BIRD_SOCKET: &str = "/run/bird/bird.ctl";
@@ -55,6 +53,26 @@ pub(super) fn api_server(layout: &Layout, plan: &Plan, tor: &Place) -> Result<Da
     })
 }
 
+/// etcd and kube-apiserver, in the router's network.
+pub(super) fn real_api(layout: &Layout, plan: &Plan, router: u32) -> Result<[Daemon; 2]> {
+    let files = kube::Files::write(layout, plan)?;
+    let start = |name: &str, args: Vec<String>| {
+        Daemon::start(Spec {
+            name: name.to_owned(),
+            program: program(plan, "nsenter")?,
+            args: kube::in_network_of(router, &program(plan, name)?, args),
+            env: environment(plan),
+            place: None,
+            log: layout.log(name),
+            sockets: None,
+        })
+    };
+    Ok([
+        start("etcd", files.etcd())?,
+        start("kube-apiserver", files.api_server())?,
+    ])
+}
+
 /// BIRD in the router.
 pub(super) fn bird(layout: &Layout, plan: &Plan, tor: &Machine, place: &Arc<Place>) -> Result<Daemon> {
     let conf = layout.bird_conf(tor);
@@ -71,31 +89,6 @@ pub(super) fn bird(layout: &Layout, plan: &Plan, tor: &Machine, place: &Arc<Plac
         env: environment(plan),
         place: Some(Arc::clone(place)),
         log: layout.log("tor/bird"),
-        sockets: None,
-    })
-}
-
-/// The cluster controllers, on the host: what they reach is the API server.
-pub(super) fn controllers(layout: &Layout, plan: &Plan) -> Result<Daemon> {
-    let kubeconfig = layout.kubeconfig().to_string_lossy().into_owned();
-    // No ports of the host: several labs may run. One process, so its name may be fixed, and a restart waits for nobody.
-    let args = [
-        "--kubeconfig",
-        &kubeconfig,
-        "--identity",
-        CONTROLLERS,
-        "--metrics",
-        "none",
-        "--health",
-        "none",
-    ];
-    Daemon::start(Spec {
-        name: Component::Controllers.to_string(),
-        program: program(plan, "caracal-controllers")?,
-        args: args.map(str::to_owned).into(),
-        env: environment(plan),
-        place: None,
-        log: layout.log("controllers"),
         sockets: None,
     })
 }
