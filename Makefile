@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli reference bench-ctl test-unit test-netns test-kill test-rbac bench-ipam explore-ipam bench-cni stress-cni clean
+.PHONY: check fmt crds docs-cli reference bench-ctl test-unit test-netns test-kill test-rbac bench-ipam explore-ipam bench-cni stress-cni test-kube kube-build bench-api clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -66,6 +66,15 @@ bench-cni: ## what an ADD and a DEL cost beside reference plugins and the bare k
 
 stress-cni: ## 10000 ADDs and DELs while plugins and daemon are killed; nothing may be left or given twice
 	CARACAL_STRESS=$${CARACAL_STRESS:-10000} $(CARGO) test --locked -p caracal-cni --test stress -- --nocapture kills
+
+kube-build: ## build etcd, kube-apiserver and kubectl from Go modules, once (20 minutes)
+	@scripts/kubernetes/build.sh
+
+test-kube: ## the datastore's suite against kube-apiserver on etcd (RECORD=1 writes its answers anew)
+	@scripts/test-kube.sh
+
+bench-api: ## the embedded API server beside kube-apiserver and etcd, as a table (OBJECTS=100000)
+	@scripts/bench-api.sh $(OBJECTS)
 
 clean: ## remove build output
 	$(CARGO) clean

@@ -41,6 +41,14 @@ if [ "$suite" != unit ]; then
   fi
 fi
 
+kube_missing=
+if [ "$suite" = all ] && [ "${CARACAL_TEST_KUBE:-0}" = 1 ]; then
+  kube_missing=$(scripts/kubernetes/build.sh list | awk '/not built/ && $1 != "kube-controller-manager" { print $1 }' | paste -sd' ')
+  if [ -z "$kube_missing" ]; then
+    step "the datastore's suite against kube-apiserver and etcd" scripts/test-kube.sh
+  fi
+fi
+
 sum() { grep -E "^test result: " "$log" | sed -E "s/.* ([0-9]+) $1.*/\1/" | awk '{ n += $1 } END { print n + 0 }'; }
 passed=$(sum passed)
 failed=$(sum failed)
@@ -55,6 +63,7 @@ echo "== what ran"
 grep -E "^     Running |^   Doc-tests |^test result: " "$log" | awk '
   /Running|Doc-tests/ { name = $0; sub(/^ +/, "", name); sub(/ \(.*/, "", name) }
   /^test result/ { if ($4 + $6 > 0) printf "  %-60s %s passed, %s failed\n", name, $4, $6 }'
+[ -z "$kube_missing" ] || echo "  NOT RUN: the suites against a real kube-apiserver, as $kube_missing is not built; build with: make kube-build"
 for command in "${failed_commands[@]:-}"; do [ -z "$command" ] || echo "  FAILED: $command"; done
 echo "$passed passed, $failed failed, $ignored skipped"
 [ "$failed" = 0 ] && [ "${#failed_commands[@]}" = 0 ]
