@@ -1,6 +1,7 @@
 //! The columns of built-in kinds. Source: the printers of Kubernetes 1.33 for the kinds that are served here.
 
 mod columns;
+mod event;
 mod pod;
 
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(super) fn printer(storage: &str) -> Option<(Columns, Cells)> {
         "replicasets.apps" => (REPLICA_SETS, replica_set),
         "daemonsets.apps" => (DAEMON_SETS, daemon_set),
         "leases.coordination.k8s.io" => (LEASES, lease),
-        "events" => (EVENTS, event),
+        "events" => (EVENTS, event::cells),
         crate::resource::DEFINITIONS => (DEFINITION, definition),
         _ => return None,
     })
@@ -353,46 +354,6 @@ fn lease(object: &Value) -> Vec<Value> {
         name(object),
         text_or(object, "/spec/holderIdentity", "").into(),
         age(object),
-    ]
-}
-
-/// How often it happened.
-fn event_count(object: &Value) -> i64 {
-    let at = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_i64)
-            .filter(|count| *count > 0)
-    };
-    at("/series/count").or_else(|| at("/count")).unwrap_or(1)
-}
-
-fn event(object: &Value) -> Vec<Value> {
-    let at = |keys: &[&str]| {
-        let found = keys
-            .iter()
-            .find_map(|key| object.get(*key).and_then(Value::as_str));
-        found.map_or_else(|| "<unknown>".to_owned(), since)
-    };
-    let kind = text_or(object, "/involvedObject/kind", "").to_lowercase();
-    let about = format!("{kind}/{}", text_or(object, "/involvedObject/name", ""));
-    let either = |first: &str, second: &str| text_or(object, first, &text_or(object, second, ""));
-    let component = either("/source/component", "/reportingComponent");
-    let source = match either("/source/host", "/reportingInstance") {
-        none if none.is_empty() => component,
-        host => format!("{component}, {host}"),
-    };
-    vec![
-        at(&["lastTimestamp", "eventTime", "firstTimestamp"]).into(),
-        text_or(object, "/type", "").into(),
-        text_or(object, "/reason", "").into(),
-        about.into(),
-        text_or(object, "/involvedObject/fieldPath", "").into(),
-        source.into(),
-        text_or(object, "/message", "").trim().into(),
-        at(&["firstTimestamp", "eventTime"]).into(),
-        event_count(object).into(),
-        name(object),
     ]
 }
 
