@@ -6,6 +6,11 @@
 //! single-threaded runtime; time stands still while they run, and pauses only yield.
 //! Invariants are looked at after every write; at the end, what was left by the dead is collected by check and fix,
 //! and then every address must be somebody's or free.
+//!
+//! What a test run goes through (nodes; faults, switches: interleavings through states): two claim one block (0, 2: 150
+//! through 695; 1, 0: 74 through 643), three claim two (0, 1: 168 through 2131), an empty block changes hands (1, 0: 91
+//! through 962), one releases what another borrows (1, 1: 273 through 1165), a reserve is used (1, 0: 115 through
+//! 1388). Three with two switches are 3154 through 14285. `make explore-ipam` goes wider and prints its figures.
 
 mod explore;
 mod ledger;
