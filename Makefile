@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli reference bench-ctl test-unit test-netns test-kill test-rbac bench-ipam explore-ipam bench-cni stress-cni test-kube kube-build bench-api clean
+.PHONY: check fmt crds docs-cli reference bench-ctl test-unit test-netns test-kill test-rbac bench-ipam explore-ipam bench-cni dist-cni stress-cni test-kube kube-build bench-api clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -63,6 +63,9 @@ explore-ipam: ## the allocator's protocol in every order, in wide scopes (half a
 
 bench-cni: ## what an ADD and a DEL cost beside reference plugins and the bare kernel work (COUNT=200)
 	@scripts/bench-cni.sh $${COUNT:-200}
+
+dist-cni: ## the plugins as they are shipped (static where the musl target is installed)
+	@scripts/dist-cni.sh
 
 stress-cni: ## 10000 ADDs and DELs while plugins and daemon are killed; nothing may be left or given twice
 	CARACAL_STRESS=$${CARACAL_STRESS:-10000} $(CARGO) test --locked -p caracal-cni --test stress -- --nocapture kills
