@@ -41,7 +41,7 @@ measure() {
 
 # Medians of the columns of stdin.
 median() {
-  awk '{for (i=1;i<=3;i++) v[i,NR]=$i} END {for (i=1;i<=3;i++) {for (a=1;a<=NR;a++) for (b=a+1;b<=NR;b++) if (v[i,a]>v[i,b]) {t=v[i,a];v[i,a]=v[i,b];v[i,b]=t} printf "%d ", v[i,int((NR+1)/2)]}}'
+  awk '{for (i=1;i<=3;i++) v[i,NR]=$i} END {for (i=1;i<=3;i++) {for (a=1;a<=NR;a++) for (b=a+1;b<=NR;b++) if (v[i,a]>v[i,b]) {t=v[i,a];v[i,a]=v[i,b];v[i,b]=t} printf "%d ", v[i,int((NR+1)/2)]} print ""}'
 }
 
 row() { # what, program, file with measures

@@ -21,6 +21,8 @@ use serde_json::Value;
 
 use crate::v3;
 
+pub use schema::{NO_FIELD, remedy_of_unknown};
+
 /// Who refuses what is wrong, beside us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layer {
@@ -56,6 +58,9 @@ impl fmt::Display for FieldError {
     }
 }
 
+/// The problem of an object whose fields have other types than its kind's.
+const UNREADABLE: &str = "cannot be read";
+
 /// Everything that is wrong with an object as it stands in a file: [`object`], and unknown fields, types, bounds,
 /// values and required fields. What the schema names is not named twice.
 #[must_use]
@@ -66,8 +71,11 @@ pub fn manifest(manifest: &Value) -> Vec<FieldError> {
     };
     schema::check(&mut findings, manifest);
     let mut list = findings.list;
+    let is_sound = list.is_empty();
     for finding in object(manifest) {
-        if list.iter().all(|known| known.field != finding.field) {
+        // What the schema found is why an object cannot be read.
+        let is_new = list.iter().all(|known| known.field != finding.field);
+        if is_new && (is_sound || finding.problem != UNREADABLE) {
             list.push(finding);
         }
     }
@@ -180,7 +188,7 @@ fn with<K: DeserializeOwned>(findings: &mut Findings, object: &Value, check: imp
         Err(error) => findings.add(
             "spec",
             error.to_string(),
-            "cannot be read",
+            UNREADABLE,
             "correct the field that it names",
         ),
     }

@@ -48,18 +48,13 @@ pub(crate) fn fill_in(kind: &Kind, object: &mut Value, is_new: bool) {
 
 /// Everything that is wrong with an object.
 pub(crate) fn findings(kind: &Kind, object: &Value) -> Vec<FieldError> {
-    let mut findings = match (kind.storage, schema_of(kind.kind)) {
-        (Storage::CustomResource, Some(schema)) => schema::check(object, schema),
-        (Storage::CustomResource, None) => Vec::new(),
-        (Storage::Derived, _) => match kind.kind {
-            "Node" => by_type::<node::Node>(object),
-            "Profile" => by_type::<profile::Profile>(object),
-            _ => by_type::<workload_endpoint::WorkloadEndpoint>(object),
-        },
-    };
-    // An object of the wrong shape has no values to judge.
-    if findings.is_empty() {
-        findings = validate::object(object);
+    let mut findings = Vec::new();
+    schema::metadata(object.get("metadata").unwrap_or(&Value::Null), &mut findings);
+    match (kind.storage, kind.kind) {
+        (Storage::CustomResource, _) => findings.extend(validate::manifest(object)),
+        (Storage::Derived, "Node") => findings.extend(by_type::<node::Node>(object)),
+        (Storage::Derived, "Profile") => findings.extend(by_type::<profile::Profile>(object)),
+        (Storage::Derived, _) => findings.extend(by_type::<workload_endpoint::WorkloadEndpoint>(object)),
     }
     findings
 }
@@ -83,7 +78,7 @@ pub(crate) fn refusal_with_places(resource: &Resource) -> Option<String> {
 
 fn text(findings: &[FieldError], place: impl Fn(&str) -> String) -> Option<String> {
     let one = |finding: &FieldError| {
-        let unknown = finding.problem == schema::UNKNOWN;
+        let unknown = finding.problem == validate::NO_FIELD;
         if unknown {
             return format!(
                 "field in document is not recognized or is in the wrong location: {} ({})",
@@ -100,7 +95,7 @@ fn text(findings: &[FieldError], place: impl Fn(&str) -> String) -> Option<Strin
     };
     match findings {
         [] => None,
-        [finding] if finding.problem == schema::UNKNOWN => {
+        [finding] if finding.problem == validate::NO_FIELD => {
             Some(format!("{}{}", place(&finding.field), one(finding)))
         }
         [finding] => Some(format!(
@@ -205,21 +200,24 @@ mod tests {
         );
         assert_eq!(
             problems(&node(json!({"bgp": {"ipv4Adress": "10.0.0.1/24"}}))),
-            ["spec.bgp.ipv4Adress: is no field here"]
+            ["spec.bgp.ipv4Adress: is not a field"]
         );
         assert!(problems(&node(json!({"bgp": {"asNumber": [1]}})))[0].starts_with("spec: "));
     }
 
     #[test]
-    fn shape_comes_before_values() {
-        let pool = |spec: Value| json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "p"}, "spec": spec});
+    fn metadata_shape_and_values_are_judged() {
+        let pool = |metadata: Value, spec: Value| json!({"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": metadata, "spec": spec});
         assert_eq!(
-            problems(&pool(json!({"cidr": "10.0.0.1/16", "natOutgoin": true}))),
-            ["spec.natOutgoin: is no field here"]
-        );
-        assert_eq!(
-            problems(&pool(json!({"cidr": "10.0.0.1/16"}))),
-            ["spec.cidr: has host bits set"]
+            problems(&pool(
+                json!({"name": "p", "lables": {}, "labels": {"a": 1}}),
+                json!({"cidr": "10.0.0.1/16", "natOutgoin": true})
+            )),
+            [
+                "metadata.labels.a: is no text",
+                "metadata.lables: is not a field",
+                "spec.natOutgoin: is not a field"
+            ]
         );
     }
 }

@@ -8,6 +8,11 @@ use serde_json::{Map, Value};
 
 use super::Findings;
 
+/// The problem of a field that the kind does not have.
+pub const NO_FIELD: &str = "is not a field";
+/// Names that differ by more letters than this are not taken for a slip.
+const SLIP_MAX: usize = 3;
+
 /// The schemas of all kinds.
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     crate::crd::all()
@@ -48,15 +53,42 @@ fn join(path: &str, name: &str) -> String {
 fn unknown(findings: &mut Findings, path: &str, schema: &Value) {
     let known = schema.get("properties").and_then(Value::as_object);
     let name = path.rsplit('.').next().unwrap_or(path);
-    let alike = known
-        .into_iter()
-        .flat_map(Map::keys)
-        .find(|known| known.eq_ignore_ascii_case(name));
-    let remedy = alike.map_or_else(
+    let known = known.into_iter().flat_map(Map::keys).map(String::as_str);
+    findings.add(path, name, NO_FIELD, &remedy_of_unknown(name, known));
+}
+
+/// What to do about a field that is none, with the one that was probably meant.
+#[must_use]
+pub fn remedy_of_unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let name = name.to_ascii_lowercase();
+    let near = known
+        .map(|known| (distance(&name, &known.to_ascii_lowercase()), known))
+        .min()
+        .filter(|(distance, known)| *distance <= SLIP_MAX.min(known.len() / 2));
+    near.map_or_else(
         || "remove it, or correct its name".to_owned(),
-        |alike| format!("write {alike}"),
-    );
-    findings.add(path, name, "is not a field", &remedy);
+        |(_, known)| format!("did you mean {known}?"),
+    )
+}
+
+/// Letters to add, remove or change to make one name of another (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = *cell;
+            left = cost.min(*cell + 1).min(left + 1);
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or_default()
 }
 
 fn required(findings: &mut Findings, schema: &Value, fields: &Map<String, Value>, path: &str) {
@@ -86,7 +118,7 @@ fn value(findings: &mut Findings, schema: &Value, value: &Value, path: &str) {
             .unwrap_or("integer or string");
         findings.add(
             path,
-            value,
+            format_args!("{value}"),
             &format!("is not of type {wanted}"),
             "correct the value, or its quotes",
         );
@@ -98,7 +130,7 @@ fn value(findings: &mut Findings, schema: &Value, value: &Value, path: &str) {
         let values: Vec<String> = values.iter().map(ToString::to_string).collect();
         findings.add(
             path,
-            value,
+            format_args!("{value}"),
             "is not a value of the field",
             &format!("use one of {}", values.join(", ")),
         );
@@ -175,7 +207,7 @@ fn list(findings: &mut Findings, schema: &Value, items: &[Value], path: &str) {
     for (index, item) in items.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if is_set && !seen.insert(item) {
-            findings.add(&path, item, "comes twice", "write it once");
+            findings.add(&path, format_args!("{item}"), "comes twice", "write it once");
         }
         if let Some(schema) = schema.get("items") {
             value(findings, schema, item, &path);
@@ -228,5 +260,34 @@ fn number(findings: &mut Findings, schema: &Value, number: f64, path: &str) {
             (_, most) => format!("use at most {}", most.unwrap_or_default()),
         };
         findings.add(path, number, "is out of range", &remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_letters() {
+        for (a, b, expected) in [
+            ("", "ab", 2),
+            ("cider", "cidr", 1),
+            ("kitten", "sitting", 3),
+            ("x", "x", 0),
+        ] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_corrected_and_anything_else_is_not_guessed() {
+        let known = ["cidr", "natOutgoing"];
+        for (name, remedy) in [
+            ("cider", "did you mean cidr?"),
+            ("NATOutgoing", "did you mean natOutgoing?"),
+            ("colour", "remove it, or correct its name"),
+        ] {
+            assert_eq!(remedy_of_unknown(name, known.into_iter()), remedy);
+        }
     }
 }

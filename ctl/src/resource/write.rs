@@ -278,7 +278,15 @@ fn merged(stored: &Value, input: &Value) -> Value {
         };
     }
     metadata.remove("managedFields");
-    let is_node = crate::store::text_at(input, "/kind") == "Node";
+    let kind = crate::store::text_at(input, "/kind");
+    let is_node = kind == "Node";
+    // The size of a pool's blocks never changes: an input that does not name it means the one that is stored.
+    if kind == "IPPool"
+        && let Some(size) = stored.pointer("/spec/blockSize")
+        && let Some(Value::Object(spec)) = object.get_mut("spec")
+    {
+        spec.entry("blockSize").or_insert_with(|| size.clone());
+    }
     if let Value::Object(map) = &mut object {
         map.insert("metadata".to_owned(), Value::Object(metadata));
         // What a node announces is kept; the status of other kinds is no part of a write.
