@@ -154,6 +154,16 @@ async fn documents(mut answer: Response<Body>, step: &Step) -> Vec<Value> {
             _ => break,
         }
     }
+    // An answer may come in one piece with the begin of the next line.
+    if step.lines > 0 {
+        let ends = text
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'\n')
+            .map(|(at, _)| at);
+        let end = ends.take(step.lines).last().map_or(text.len(), |at| at + 1);
+        text.truncate(end);
+    }
     let read: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(&text).into_iter().collect();
     read.unwrap_or_else(|_| vec![Value::String(String::from_utf8_lossy(&text).trim().to_owned())])
 }
