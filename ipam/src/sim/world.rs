@@ -1,7 +1,9 @@
 //! One run: programs as tasks, their requests at a gate, and a scheduler's choices carried out.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -417,7 +419,8 @@ impl World {
     }
 
     async fn all_can_be_had(&self, ipam: &Ipam) -> Result<(), String> {
-        let reserved: usize = {
+        // What is set aside may be in use as well: then it is one address, not two.
+        let mut taken: BTreeSet<IpAddr> = {
             let gate = self.gate.lock().unwrap();
             let stored = gate.server.all("ipamblocks").into_iter();
             let blocks: Vec<Block> = stored
@@ -427,16 +430,13 @@ impl World {
                 .collect();
             let held = blocks.iter().flat_map(Block::assignments);
             held.filter(|(_, attribute)| Claimant::of(attribute) == Claimant::Reserve)
-                .count()
+                .map(|(address, _)| address)
+                .collect()
         };
+        taken.extend(self.ledger.lock().unwrap().held.keys());
         let net: ipnet::IpNet = self.scene.pool.parse().unwrap();
         let size = 1usize << (32 - net.prefix_len());
-        let (held, from_reserve) = {
-            let ledger = self.ledger.lock().unwrap();
-            let from = ledger.held.values().filter(|one| one.from_reserve).count();
-            (ledger.held.len(), from)
-        };
-        let free = size - held - (reserved - from_reserve.min(reserved));
+        let free = size - taken.len();
         if free == 0 || self.scene.configuration["strictAffinity"] == true {
             return Ok(());
         }
