@@ -3,6 +3,7 @@
 mod cluster;
 mod endpoints;
 mod evaluate;
+mod interfaces;
 mod lists;
 mod network;
 mod output;

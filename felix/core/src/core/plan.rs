@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::cluster::{Changes, Cluster, Local};
 use super::endpoints::{self, Written};
+use super::interfaces::Interfaces;
 use super::lists::{Bundles, Scope, TierList};
 use super::network;
 use super::output::Output;
@@ -77,7 +78,7 @@ pub(super) struct Plan {
     pub(super) owners: Owners,
     pub(super) bundles: Bundles,
     dispatched: BTreeSet<(TableName, String)>,
-    dispatch: endpoints::Interfaces,
+    dispatch: Interfaces,
 }
 
 impl Plan {
