@@ -27,6 +27,8 @@ use answer::House;
 
 /// Calls at the same time; more wait in the socket's queue, and lose patience there.
 const CALLS_MAX: usize = 128;
+/// Threads; most of the time they wait for the kernel.
+const WORKERS: usize = 8;
 /// Pause after a failure to accept a connection, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -93,7 +95,10 @@ impl Service {
         let listener = listen(&options.socket)?;
         let host_netns = NetNs::current()?.id()?;
         let socket = options.socket.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        // Removing a device keeps its thread waiting in the kernel for some 20 ms; other calls go on meanwhile.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("cni")
             .enable_all()
             .build()
             .map_err(Error::Start)?;
