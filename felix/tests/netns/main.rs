@@ -8,5 +8,6 @@
 )]
 
 mod agent;
+mod confirmation;
 mod dataplane;
 mod machine;
