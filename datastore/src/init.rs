@@ -12,6 +12,9 @@ use caracal_api::v3::{Action, ClusterInformation, ClusterInformationSpec, Tier, 
 use crate::client::Client;
 use crate::error::Result;
 
+/// The Calico whose formats and behaviour are followed: calicoctl compares it with its own version before it works.
+const CALICO_VERSION: &str = "v3.32.1";
+
 /// Name of the one ClusterInformation.
 pub const CLUSTER_INFORMATION: &str = "default";
 /// What the cluster type says of a datastore in the Kubernetes API.
@@ -81,7 +84,7 @@ fn completed(spec: &ClusterInformationSpec) -> ClusterInformationSpec {
         spec.cluster_type.push_str(CLUSTER_TYPE_KDD);
     }
     if spec.calico_version.is_empty() {
-        spec.calico_version = concat!("v", env!("CARGO_PKG_VERSION")).to_owned();
+        CALICO_VERSION.clone_into(&mut spec.calico_version);
     }
     spec.datastore_ready.get_or_insert(true);
     spec
@@ -117,6 +120,7 @@ mod tests {
         assert_eq!(new.cluster_guid.len(), 32);
         assert_eq!(new.cluster_type, "k8s,kdd");
         assert_eq!(new.datastore_ready, Some(true));
+        assert_eq!(new.calico_version, "v3.32.1");
         assert_eq!(completed(&new), new, "nothing to do a second time");
         let locked = ClusterInformationSpec {
             datastore_ready: Some(false),
