@@ -57,9 +57,10 @@ fn findings_in(name: &str, text: &str) -> Vec<String> {
                 index + 1
             ));
         }
-        if line.contains("#[ignore") || line.contains("#[should_panic") {
+        // One with a reason is run by a target of its own.
+        if line.contains("#[ignore]") || line.contains("#[should_panic") {
             findings.push(format!(
-                "{name}:{}: a test that is skipped or expects a panic",
+                "{name}:{}: a test that is skipped without a reason or expects a panic",
                 index + 1
             ));
         }

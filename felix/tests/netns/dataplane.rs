@@ -383,7 +383,7 @@ fn a_workload_cannot_send_with_an_address_that_is_not_its_own() {
         assert!(
             node.stranger
                 .netns
-                .run(|| sh("ping -c 1 -W 1 10.65.0.2").status.success())
+                .run(|| sh("ping -c 5 -i 0.2 -W 1 10.65.0.2").status.success())
                 .unwrap()
         );
     });
