@@ -129,8 +129,9 @@ impl Target {
                 .header("content-type", "application/json")
                 .body(body.as_bytes().to_vec())
                 .unwrap();
-            let made: Value = self.client.kube().request(request).await.unwrap();
-            if made["metadata"]["labels"].is_object() {
+            // Until the server has met the definition again for its policies it refuses with 503.
+            let made: Result<Value, _> = self.client.kube().request(request).await;
+            if made.is_ok_and(|made| made["metadata"]["labels"].is_object()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
