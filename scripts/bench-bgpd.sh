@@ -54,7 +54,8 @@ namespaces() {
   for net in 10.99.1.0/24 10.99.2.0/24 10.99.4.0/22; do ip -n "$peer_ns" route add local "$net" dev lo; done
 }
 
-inside() { ip netns exec "$target_ns" "$@"; }
+# Takes the place of the shell that runs it in the background, so that `$!` is the daemon.
+inside() { exec ip netns exec "$target_ns" "$@"; }
 
 has() {
   case $1 in
