@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::Speaker;
 use super::groups::{GroupId, UpdateGroup, Walk, WalkKind};
 use super::kernel;
@@ -15,7 +17,7 @@ use crate::rib::change_log::Position;
 use crate::rib::decision::{Rules, Selection};
 use crate::rib::pack::{Format, Packed, Packer};
 use crate::rib::path::Path;
-use crate::rib::table::Table;
+use crate::rib::table::{Entry, Table};
 use crate::rib::way::{PeerId, Way};
 use crate::wire::encode;
 use crate::wire::refresh::{Refresh, RefreshKind};
@@ -72,7 +74,7 @@ impl Speaker {
     }
 
     /// The selection of an entry, for status.
-    pub(super) fn selection(&self, entry: &crate::rib::table::Entry) -> Option<Selection> {
+    pub(super) fn selection(&self, entry: &Entry) -> Option<Selection> {
         self.table.selection(entry, self.rules())
     }
 
@@ -364,7 +366,7 @@ impl KernelRoutes {
 
     fn get(
         &mut self,
-        prefix: &ipnet::IpNet,
+        prefix: &IpNet,
         paths: &[Path],
         selection: Option<&Selection>,
     ) -> Option<Arc<KernelRoute>> {

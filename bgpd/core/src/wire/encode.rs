@@ -1,6 +1,6 @@
 //! Encoders for what is the same for every session: headers, KEEPALIVE, attributes, prefixes, UPDATE (RFC 4271 §4).
 //!
-//! An UPDATE is written once for all peers that get the same; `crate::rib::adj_out` groups routes for it.
+//! An UPDATE is written once for all peers that get the same; `crate::rib::pack` groups routes for it.
 
 use std::net::IpAddr;
 
