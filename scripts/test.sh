@@ -43,7 +43,7 @@ fi
 
 kube_missing=
 if [ "$suite" = all ] && [ "${CARACAL_TEST_KUBE:-0}" = 1 ]; then
-  kube_missing=$(scripts/kubernetes/build.sh list | awk '/not built/ && $1 != "kube-controller-manager" { print $1 }' | paste -sd' ')
+  kube_missing=$(scripts/kubernetes/build.sh list etcd kube-apiserver kubectl | awk '/not built/ { print $1 }' | paste -sd' ')
   if [ -z "$kube_missing" ]; then
     step "the datastore's suite against kube-apiserver and etcd" scripts/test-kube.sh
   fi

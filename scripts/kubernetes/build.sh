@@ -1,19 +1,36 @@
 #!/usr/bin/env bash
-# Builds a real Kubernetes API from Go modules: what our own API server is compared with.
+# Builds a real Kubernetes from Go modules: what our own API server is compared with, and the nodes that the chart is
+# tried on.
 #
-#   build.sh             etcd, kube-apiserver, kubectl
-#   build.sh NAME…       some of: etcd kube-apiserver kubectl kube-controller-manager
-#   build.sh list        what is built, and where
-#   build.sh key         the key under which CI keeps the cache: version and hash of this script
+#   build.sh             etcd, kube-apiserver, kubectl: an API server
+#   build.sh cluster     what nodes.sh needs: kube-controller-manager, kube-scheduler, kubelet, kube-proxy, containerd,
+#                        runc, reference plugins, images of pause and agnhost, helm, coredns too
+#   build.sh e2e.test    upstream's end-to-end tests
+#   build.sh NAME…       single programs
+#   build.sh list [NAME…]  what is built, and where
+#   build.sh key         the key under which CI keeps the cache: version and hash of what builds it
 #
 # What is built already is skipped; CARACAL_K8S_FORCE=1 builds it again. Nothing but Go modules is fetched, and the
-# go command checks them against its checksum database. About 20 minutes of two busy cores and 6 GiB of Go's caches.
+# go command checks them against its checksum database. An API server: about 20 minutes of two busy cores and 6 GiB of
+# Go's caches; all: about an hour and 11 GiB.
+#
+# Needs go, gcc and for nodes: pkg-config and libseccomp's headers (runc), a static busybox. On Debian:
+#   apt-get install gcc libc6-dev pkg-config libseccomp-dev busybox-static curl openssl iproute2 nftables iptables \
+#     conntrack util-linux procps
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 
 MIN_GO=1.26.0
+CONTAINERD_VERSION=v2.4.2
+RUNC_VERSION=v1.5.2
+CNI_PLUGINS_VERSION=v1.9.1
+CNI_VERSION=v1.3.1
+HELM_VERSION=v4.3.1
+COREDNS_VERSION=v1.14.7
 DEFAULT=(etcd kube-apiserver kubectl)
-KNOWN=(etcd kube-apiserver kubectl kube-controller-manager)
+CLUSTER=("${DEFAULT[@]}" kube-controller-manager kube-scheduler kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc
+  cni cnitool pause agnhost helm coredns)
+KNOWN=("${CLUSTER[@]}" e2e.test)
 MODULE=$K8S_CACHE/$K8S_VERSION/mod
 
 check_go() {
@@ -54,38 +71,101 @@ flags() {
   echo "$text"
 }
 
-build() { # build NAME
-  local package=k8s.io/kubernetes/cmd/$1
-  # etcd in the version that Kubernetes names, so that the compiled packages are shared.
-  [[ $1 != etcd ]] || package=go.etcd.io/etcd/server/v3
+of_kubernetes() { # of_kubernetes NAME PACKAGE
   module
   (cd "$MODULE" && CGO_ENABLED=0 nice -n "${CARACAL_K8S_NICE:-0}" go build -mod=mod -trimpath -buildvcs=false \
-    -ldflags "$(flags)" -o "$BIN/$1" "$package")
+    -ldflags "$(flags)" -o "$BIN/$1" "$2")
+}
+
+installed() { # installed DIRECTORY PACKAGE@VERSION [FLAG…]: of modules that can be installed as they are
+  local directory=$1 package=$2; shift 2
+  (cd / && GOBIN=$directory nice -n "${CARACAL_K8S_NICE:-0}" go install -trimpath -buildvcs=false "$@" "$package")
+}
+
+reference_plugins() {
+  local name
+  rm -rf "$CNI_BIN.new" && mkdir -p "$CNI_BIN.new"
+  for name in main/{bridge,ptp,loopback,host-device,macvlan,ipvlan,vlan,tap,dummy} ipam/{host-local,static,dhcp} \
+    meta/{portmap,bandwidth,tuning,firewall,sbr,vrf}; do
+    CGO_ENABLED=0 installed "$CNI_BIN.new" "github.com/containernetworking/plugins/plugins/$name@$CNI_PLUGINS_VERSION" \
+      -ldflags "-s -w -X github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion=$CNI_PLUGINS_VERSION"
+  done
+  rm -rf "$CNI_BIN" && mv "$CNI_BIN.new" "$CNI_BIN"
+}
+
+build() { # build NAME
+  local lean='no_btrfs no_zfs no_devmapper no_aufs urfave_cli_no_docs osusergo netgo static_build'
+  case $1 in
+  # In the version that Kubernetes names, so that the compiled packages are shared.
+  etcd) of_kubernetes etcd go.etcd.io/etcd/server/v3 ;;
+  kube* ) of_kubernetes "$1" "k8s.io/kubernetes/cmd/$1" ;;
+  agnhost) of_kubernetes agnhost k8s.io/kubernetes/test/images/agnhost && "$here/images.sh" agnhost ;;
+  e2e.test)
+    module
+    (cd "$MODULE" && CGO_ENABLED=0 nice -n "${CARACAL_K8S_NICE:-0}" go test -mod=mod -trimpath -buildvcs=false -vet=off -c \
+      -ldflags "$(flags)" -o "$BIN/e2e.test" k8s.io/kubernetes/test/e2e) ;;
+  containerd | ctr | containerd-shim-runc-v2)
+    CGO_ENABLED=0 installed "$BIN" "github.com/containerd/containerd/v2/cmd/$1@$CONTAINERD_VERSION" \
+      -tags "$lean" -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$CONTAINERD_VERSION" ;;
+  runc) # without seccomp no pod starts: kubelet asks for the default profile for every sandbox
+    need gcc pkg-config
+    pkg-config --exists libseccomp || die "runc needs libseccomp's headers (Debian: libseccomp-dev)"
+    CGO_ENABLED=1 installed "$BIN" "github.com/opencontainers/runc@$RUNC_VERSION" -tags seccomp \
+      -ldflags "-s -w -X main.version=${RUNC_VERSION#v}" ;;
+  cni) reference_plugins ;;
+  cnitool) CGO_ENABLED=0 installed "$BIN" "github.com/containernetworking/cni/cnitool@$CNI_VERSION" -ldflags '-s -w' ;;
+  helm) CGO_ENABLED=0 installed "$BIN" "helm.sh/helm/${HELM_VERSION%%.*}/cmd/helm@$HELM_VERSION" \
+    -ldflags "-s -w -X helm.sh/helm/${HELM_VERSION%%.*}/internal/version.version=$HELM_VERSION" ;;
+  coredns) CGO_ENABLED=0 installed "$BIN" "github.com/coredns/coredns@$COREDNS_VERSION" -ldflags '-s -w' ;;
+  pause) "$here/images.sh" pause ;;
+  esac
+}
+
+file_of() { # the file whose presence says "built"
+  case $1 in
+  cni) echo "$CNI_BIN/host-local" ;;
+  pause | agnhost) echo "$IMAGES/$1.tar" ;;
+  *) echo "$BIN/$1" ;;
+  esac
+}
+
+expand() { # names of groups and programs, one a line
+  local name
+  for name in "$@"; do
+    case $name in
+    cluster) printf '%s\n' "${CLUSTER[@]}" ;;
+    *) [[ " ${KNOWN[*]} " == *" $name "* ]] || die "unknown program '$name'; known: cluster ${KNOWN[*]}"; echo "$name" ;;
+    esac
+  done
+}
+
+list() {
+  local name file names
+  names=$(expand "$@")
+  for name in $names; do
+    file=$(file_of "$name")
+    printf '%-26s %s\n' "$name" "$([[ -e $file ]] && du -sh "$file" || echo 'not built')"
+  done
 }
 
 main() {
-  local name begin
+  local name names begin file
   case ${1:-} in
-  -h | --help) sed -n '2,/^here=/{/^here=/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
-  key) echo "$K8S_VERSION-$(sha256sum "$here/build.sh" "$here/lib.sh" | sha256sum | cut -c1-16)"; exit 0 ;;
-  list)
-    for name in "${KNOWN[@]}"; do
-      printf '%-26s %s\n' "$name" "$([[ -x $BIN/$name ]] && du -sh "$BIN/$name" || echo 'not built')"
-    done
-    exit 0 ;;
+  -h | --help) usage "$@"; exit 0 ;;
+  key) echo "$K8S_VERSION-$(sha256sum "$here"/{build,lib,images}.sh "$here/pause.c" | sha256sum | cut -c1-16)"; exit 0 ;;
+  list) shift; [[ $# -gt 0 ]] || set -- "${KNOWN[@]}"; list "$@"; exit 0 ;;
   esac
   [[ $# -gt 0 ]] || set -- "${DEFAULT[@]}"
-  for name in "$@"; do
-    [[ " ${KNOWN[*]} " == *" $name "* ]] || die "unknown program '$name'; known: ${KNOWN[*]}"
-  done
+  names=$(expand "$@")
   check_go
-  mkdir -p "$BIN"
-  for name in "$@"; do
-    if [[ -x $BIN/$name && ${CARACAL_K8S_FORCE:-0} != 1 ]]; then log "$name: built already"; continue; fi
+  mkdir -p "$BIN" "$IMAGES"
+  for name in $names; do
+    file=$(file_of "$name")
+    if [[ -e $file && ${CARACAL_K8S_FORCE:-0} != 1 ]]; then log "$name: built already"; continue; fi
     begin=$SECONDS
     log "$name: building"
     build "$name" || die "building $name failed"
-    log "$name: $((SECONDS - begin)) s, $(du -sh "$BIN/$name" | cut -f1)"
+    log "$name: $((SECONDS - begin)) s, $(du -sh "$file" | cut -f1)"
   done
   log "programs are in $BIN"
 }
