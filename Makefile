@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli reference bench-ctl test-unit test-netns test-kill test-rbac bench-ipam explore-ipam bench-cni dist-cni stress-cni test-kube kube-build bench-api clean
+.PHONY: check fmt crds docs-cli docs-chart reference bench-ctl test-unit test-netns test-kill test-rbac test-chart test-docs test-e2e bench-ipam explore-ipam bench-cni dist-cni stress-cni test-kube kube-build bench-api clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -36,6 +36,9 @@ crds: ## write charts/caracal-crds from the resource types
 
 docs-cli: ## write docs/cli.md from caracalctl's own definitions
 	$(CARGO) run --locked -q -p caracal-ctl --bin caracalctl -- reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+docs-chart: ## write docs/reference/chart-values.md from the chart's values
+	@scripts/chart-values.sh
 
 bench-ctl: ## caracalctl beside kubectl: get and apply of 1,000 policies (docs/performance.md)
 	$(CARGO) build --locked --release -p caracal-apiserver -p caracal-ctl
@@ -55,6 +58,15 @@ test-kill: ## kill the embedded API a thousand times under load; nothing acknowl
 test-rbac: build ## the controllers with the chart's rights, on the empty cluster of KUBECONFIG
 	@scripts/test-rbac.sh
 
+test-chart: ## the chart without a cluster: lint, rendering, contradictions, alerts (UPDATE=1 writes the golden file anew)
+	@scripts/test-chart.sh
+
+test-docs: ## pages, links, commands and resources of the documentation
+	@scripts/test-docs.sh
+
+test-e2e: ## the chart on real nodes, judged by upstream's tests (PART=smoke NODES=2 FOCUS=Netpol PROXY=nftables KEEP=1)
+	@scripts/test-e2e.sh $(PART)
+
 bench-ipam: ## allocations per second with 1, 10 and 100 nodes (CARACAL_BENCH_KUBECONFIG: on that server too)
 	$(CARGO) bench --locked -p caracal-ipam --bench contention
 
@@ -70,8 +82,8 @@ dist-cni: ## the plugins as they are shipped (static where the musl target is in
 stress-cni: ## 10000 ADDs and DELs while plugins and daemon are killed; nothing may be left or given twice
 	CARACAL_STRESS=$${CARACAL_STRESS:-10000} $(CARGO) test --locked -p caracal-cni --test stress -- --nocapture kills
 
-kube-build: ## build etcd, kube-apiserver and kubectl from Go modules, once (20 minutes)
-	@scripts/kubernetes/build.sh
+kube-build: ## build etcd, kube-apiserver and kubectl from Go modules, once (20 minutes; KUBE="cluster e2e.test": nodes too)
+	@scripts/kubernetes/build.sh $(KUBE)
 
 test-kube: ## the datastore's suite against kube-apiserver on etcd (RECORD=1 writes its answers anew)
 	@scripts/test-kube.sh
