@@ -195,7 +195,11 @@ impl Owner {
     fn carry_out(&mut self) {
         while let Some(output) = self.speaker.poll_output() {
             match output {
-                Output::Listen { listen, peers } => self.sockets.listen(listen, peers),
+                Output::Listen {
+                    listen,
+                    peers,
+                    ranges,
+                } => self.sockets.listen(listen, peers, ranges),
                 Output::Connect {
                     conn,
                     port,

@@ -17,12 +17,13 @@ use bytes::Bytes;
 use caracal_bgpd_core::config::Listen;
 use caracal_bgpd_core::input::ConnId;
 use caracal_bgpd_core::output::Transport;
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use connection::Connection;
-use listener::Listeners;
+use listener::{Keys, Listeners};
 
 /// Events waiting for the owner.
 const EVENTS_MAX: usize = 256;
@@ -104,6 +105,8 @@ pub struct Sockets {
     events: mpsc::Sender<Event>,
     listeners: Listeners,
     peers: BTreeMap<IpAddr, Transport>,
+    /// Options of peers that are known by the network they connect from.
+    ranges: Vec<(IpNet, Transport)>,
     connections: BTreeMap<ConnId, Connection>,
     dialling: BTreeMap<ConnId, JoinHandle<()>>,
     next_inbound: u64,
@@ -117,6 +120,7 @@ impl Sockets {
             listeners: Listeners::new(events.clone()),
             events,
             peers: BTreeMap::new(),
+            ranges: Vec::new(),
             connections: BTreeMap::new(),
             dialling: BTreeMap::new(),
             next_inbound: 0,
@@ -124,18 +128,24 @@ impl Sockets {
         (sockets, receiver)
     }
 
-    /// Listens on exactly these, for exactly these peers.
-    pub fn listen(&mut self, listen: Vec<Listen>, peers: Vec<Transport>) {
+    /// Listens on exactly these, for exactly these peers. A key that changed is changed on connections that stand.
+    pub fn listen(&mut self, listen: Vec<Listen>, peers: Vec<Transport>, ranges: Vec<(IpNet, Transport)>) {
         self.peers = peers
             .into_iter()
             .map(|peer| (peer.address.to_canonical(), peer))
             .collect();
-        self.listeners.set(listen.into_iter().collect(), &self.peers);
+        self.ranges = ranges;
+        for connection in self.connections.values_mut() {
+            let transport = options_of(&self.peers, &self.ranges, connection.peer());
+            connection.set_key(transport.and_then(|transport| transport.md5));
+        }
+        let keys = keys(&self.peers, &self.ranges);
+        self.listeners.set(listen.into_iter().collect(), &keys);
     }
 
     /// Tries again to listen where it failed before. Says what fails, for health and log.
     pub fn retry_listen(&mut self) -> Vec<String> {
-        self.listeners.retry(&self.peers)
+        self.listeners.retry(&keys(&self.peers, &self.ranges))
     }
 
     /// Dials; the answer is an event.
@@ -147,17 +157,17 @@ impl Sockets {
     /// Takes a connection that was accepted. Strangers are turned away here: nothing of them reaches the speaker.
     pub fn accept(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Opened> {
         let address = peer.ip().to_canonical();
-        let Some(transport) = self.peers.get(&address) else {
+        let Some(transport) = options_of(&self.peers, &self.ranges, address) else {
             tracing::debug!(peer = %peer, "connection from an address that is no peer, closed");
             return None;
         };
-        if let Err(error) = options::set_established(&stream, transport) {
+        if let Err(error) = options::set_established(&stream, &transport) {
             tracing::warn!(peer = %peer, error = %error, "options of a connection could not be set, closed");
             return None;
         }
         let conn = ConnId::Inbound(self.next_inbound);
         self.next_inbound += 1;
-        self.start(conn, stream)
+        self.start(conn, stream, &transport)
     }
 
     /// Takes a connection that was dialled; `None` when the speaker has closed it meanwhile.
@@ -166,7 +176,7 @@ impl Sockets {
         if let Err(error) = options::set_established(&stream, transport) {
             tracing::warn!(peer = %transport.address, error = %error, "options of a connection could not be set");
         }
-        self.start(conn, stream)
+        self.start(conn, stream, transport)
     }
 
     /// Notes that dialling failed; false when the speaker has given it up meanwhile.
@@ -174,18 +184,16 @@ impl Sockets {
         self.dialling.remove(&conn).is_some()
     }
 
-    fn start(&mut self, conn: ConnId, stream: TcpStream) -> Option<Opened> {
+    fn start(&mut self, conn: ConnId, stream: TcpStream, transport: &Transport) -> Option<Opened> {
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             // It was reset before we looked.
             return None;
         };
-        self.connections
-            .insert(conn, Connection::start(conn, stream, self.events.clone()));
-        Some(Opened {
-            conn,
-            peer: peer.ip().to_canonical(),
-            local: local.ip().to_canonical(),
-        })
+        let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
+        let key = transport.md5.clone();
+        let connection = Connection::start(conn, stream, (peer, key), self.events.clone());
+        self.connections.insert(conn, connection);
+        Some(Opened { conn, peer, local })
     }
 
     /// Queues octets to send.
@@ -224,6 +232,35 @@ impl Sockets {
     pub fn open_connections(&self) -> BTreeSet<ConnId> {
         self.connections.keys().copied().collect()
     }
+}
+
+/// What connections with an address need: those of the peer that has it, else of the narrowest network around it.
+fn options_of(
+    peers: &BTreeMap<IpAddr, Transport>,
+    ranges: &[(IpNet, Transport)],
+    address: IpAddr,
+) -> Option<Transport> {
+    if let Some(peer) = peers.get(&address) {
+        return Some(peer.clone());
+    }
+    let around = ranges.iter().filter(|(network, _)| network.contains(&address));
+    let (_, transport) = around.max_by_key(|(network, _)| network.prefix_len())?;
+    Some(Transport {
+        address,
+        ..transport.clone()
+    })
+}
+
+/// The MD5 keys for listeners, by network.
+fn keys(peers: &BTreeMap<IpAddr, Transport>, ranges: &[(IpNet, Transport)]) -> Keys {
+    let peers = peers
+        .iter()
+        .map(|(address, transport)| (IpNet::from(*address), transport));
+    let ranges = ranges.iter().map(|(network, transport)| (*network, transport));
+    ranges
+        .chain(peers)
+        .filter_map(|(network, transport)| Some((network, transport.md5.clone()?)))
+        .collect()
 }
 
 impl Drop for Sockets {

@@ -12,6 +12,8 @@ use std::mem::size_of;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use ipnet::IpNet;
+
 use crate::{Error, Result};
 
 /// Longest TCP-MD5 key (TCP_MD5SIG_MAXKEYLEN).
@@ -19,6 +21,11 @@ pub const MD5_KEY_LEN_MAX: usize = 80;
 
 /// The storage of a socket address, as the kernel lays it out.
 const SOCKADDR_STORAGE_LEN: usize = 128;
+
+/// `linux/tcp.h`; not in every version of libc's bindings.
+const TCP_MD5SIG_EXT: i32 = 32;
+/// `TCP_MD5SIG_FLAG_PREFIX`.
+const MD5_FLAG_PREFIX: u8 = 1;
 
 /// `struct tcp_md5sig`.
 #[repr(C)]
@@ -38,6 +45,18 @@ struct TcpMd5Sig {
 /// `Invalid` for a key that is too long; `is_not_found` when there was no key to remove; `is_unsupported` in a kernel
 /// without TCP-MD5.
 pub fn set_tcp_md5<F: AsFd>(socket: &F, peer: IpAddr, key: &[u8]) -> Result<()> {
+    set_md5(socket, peer, None, key)
+}
+
+/// Does the same for all peers of a network; a key for one of them alone goes before it.
+///
+/// # Errors
+/// As [`set_tcp_md5`].
+pub fn set_tcp_md5_of_network<F: AsFd>(socket: &F, network: IpNet, key: &[u8]) -> Result<()> {
+    set_md5(socket, network.network(), Some(network.prefix_len()), key)
+}
+
+fn set_md5<F: AsFd>(socket: &F, peer: IpAddr, prefix_len: Option<u8>, key: &[u8]) -> Result<()> {
     let what = || format!("set the TCP-MD5 key for {peer}");
     if key.len() > MD5_KEY_LEN_MAX {
         return Err(Error::invalid(
@@ -47,8 +66,8 @@ pub fn set_tcp_md5<F: AsFd>(socket: &F, peer: IpAddr, key: &[u8]) -> Result<()> 
     }
     let mut request = TcpMd5Sig {
         address: sockaddr(peer),
-        flags: 0,
-        prefix_len: 0,
+        flags: prefix_len.map_or(0, |_| MD5_FLAG_PREFIX),
+        prefix_len: prefix_len.unwrap_or_default(),
         key_len: u16::try_from(key.len()).unwrap_or_default(),
         ifindex: 0,
         key: [0; MD5_KEY_LEN_MAX],
@@ -56,7 +75,8 @@ pub fn set_tcp_md5<F: AsFd>(socket: &F, peer: IpAddr, key: &[u8]) -> Result<()> 
     for (octet, value) in request.key.iter_mut().zip(key) {
         *octet = *value;
     }
-    set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &request).map_err(|error| Error::io(what(), error))
+    let option = prefix_len.map_or(libc::TCP_MD5SIG, |_| TCP_MD5SIG_EXT);
+    set(socket, libc::IPPROTO_TCP, option, &request).map_err(|error| Error::io(what(), error))
 }
 
 /// Drops received packets whose TTL or hop limit is below `least` (RFC 5082); 0 drops none.
@@ -147,6 +167,9 @@ mod tests {
             other => other.unwrap(),
         }
         set_tcp_md5(&listener, peer, b"another").unwrap();
+        let network = IpNet::new(peer, 24).unwrap().trunc();
+        set_tcp_md5_of_network(&listener, network, b"all").unwrap();
+        set_tcp_md5_of_network(&listener, network, b"").unwrap();
         set_tcp_md5(&listener, peer, b"").unwrap();
         assert!(set_tcp_md5(&listener, peer, b"").unwrap_err().is_not_found());
         assert!(set_tcp_md5(&listener, peer, &[b'x'; 81]).is_err());

@@ -19,6 +19,14 @@ impl Family {
     /// Both families, in the order of their numbers.
     pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
+    /// Its place in `ALL`.
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Ipv4 => 0,
+            Self::Ipv6 => 1,
+        }
+    }
+
     /// Returns the Address Family Identifier.
     pub fn afi(self) -> u16 {
         match self {

@@ -17,6 +17,8 @@ pub enum Output {
         listen: Vec<Listen>,
         /// What accepted connections of each peer need.
         peers: Vec<Transport>,
+        /// The same for peers that are known by the network they connect from. The address of each is unspecified.
+        ranges: Vec<(IpNet, Transport)>,
     },
     /// Open a connection and answer with `Input::Connected` or `Input::ConnectFailed`.
     Connect {

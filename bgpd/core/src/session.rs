@@ -73,6 +73,8 @@ pub(crate) enum Effect {
 pub(crate) struct Session {
     pub(crate) config: config::Peer,
     pub(crate) local_as: u32,
+    /// The AS number that the peer last said, where the configuration leaves it open.
+    learned_as: Option<u32>,
     conns: Vec<Conn>,
     /// ConnectRetryTimer.
     retry_at: Option<Instant>,
@@ -82,6 +84,8 @@ pub(crate) struct Session {
     stopped: bool,
     /// Length of the next idle hold.
     idle_hold: Duration,
+    /// Sessions in a row that ended soon after they were up.
+    short_sessions: u32,
     shown: (SessionState, Instant),
     pub(crate) established_count: u64,
     pub(crate) last_error: Option<(Instant, String)>,
@@ -94,12 +98,14 @@ impl Session {
         Self {
             config,
             local_as,
+            learned_as: None,
             conns: Vec::new(),
             retry_at: None,
             idle_until: None,
             refuses: false,
             stopped: false,
             idle_hold,
+            short_sessions: 0,
             shown: (SessionState::Idle, now),
             established_count: 0,
             last_error: None,
@@ -107,8 +113,18 @@ impl Session {
         }
     }
 
+    /// The peer's AS number, as far as it is known.
+    pub(crate) fn remote_as(&self) -> u32 {
+        self.learned_as.unwrap_or(self.config.remote_as)
+    }
+
     pub(crate) fn is_ebgp(&self) -> bool {
-        self.local_as != self.config.remote_as
+        self.local_as != self.remote_as()
+    }
+
+    /// Whether nothing happens on it and nothing is waited for.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.conns.is_empty() && self.idle_until.is_none()
     }
 
     fn transport(&self) -> Transport {

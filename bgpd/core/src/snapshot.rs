@@ -61,6 +61,9 @@ pub struct PeerStatus {
     pub peer_type: PeerType,
     /// It is only waited for.
     pub passive: bool,
+    /// The peer of the configuration whose `listenRange` it connected from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_range: Option<String>,
     /// Its BGP Identifier, once known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router_id: Option<Ipv4Addr>,
@@ -75,6 +78,9 @@ pub struct PeerStatus {
     pub hold_seconds: Option<u16>,
     /// Its routes are kept while it restarts.
     pub routes_stale: bool,
+    /// They are kept past the restart time, as the last choice (RFC 9494).
+    #[serde(default)]
+    pub routes_long_lived_stale: bool,
     /// Names of capabilities in use.
     pub capabilities: Vec<String>,
     /// The last error, with its remedy where one is known.

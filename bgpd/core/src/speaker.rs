@@ -4,6 +4,7 @@
 //! UPDATE per group of attributes, one kernel route.
 
 mod configure;
+mod dynamic;
 mod export;
 mod flush;
 mod groups;
@@ -11,6 +12,7 @@ mod import;
 mod kernel;
 mod peer;
 mod restart;
+mod stale;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -179,21 +181,27 @@ impl Speaker {
             let is_up = |(_, peer): &(&PeerId, &Peer)| peer.session.established().is_some();
             found.min_by_key(is_up).map(|(id, _)| *id)
         };
-        let id = match conn {
-            ConnId::Inbound(_) => known.or_else(configured),
-            ConnId::Outbound(_) => known,
+        let found = match conn {
+            ConnId::Inbound(_) => match known.or_else(configured) {
+                Some(id) => Ok(id),
+                None => self.admit(now, address),
+            },
+            // An attempt that was given up while it succeeded just goes.
+            ConnId::Outbound(_) => known.ok_or_else(String::new),
         };
-        let Some(id) = id else {
-            self.refuse(conn, address);
-            return;
+        let id = match found {
+            Ok(id) => id,
+            Err(reason) => {
+                self.refuse(conn, address, &reason);
+                return;
+            }
         };
         self.on_peer(now, id, |session, context| {
             session.connected(conn, local, context)
         });
     }
 
-    fn refuse(&mut self, conn: ConnId, address: IpAddr) {
-        // An attempt that was given up while it succeeded just goes.
+    fn refuse(&mut self, conn: ConnId, address: IpAddr, reason: &str) {
         if matches!(conn, ConnId::Inbound(_)) {
             let mut bytes = Vec::new();
             Notification::cease(CeaseSubcode::ConnectionRejected).encode(&mut bytes);
@@ -201,7 +209,7 @@ impl Speaker {
             self.out.push_back(Output::Send { conn, bytes });
             self.out.push_back(Output::Event(Event::PeerError {
                 peer: address.to_string(),
-                reason: "connection refused: no peer has this address; add one or stop the other side".into(),
+                reason: format!("connection refused: {reason}"),
             }));
         }
         self.out.push_back(Output::Close { conn });
@@ -234,6 +242,7 @@ impl Speaker {
             }
         }
         self.arm(id);
+        self.retire(id);
     }
 
     fn with_session(
@@ -291,7 +300,7 @@ impl Speaker {
                 }
             }
             RefreshKind::Begin => self.mark_stale(id, family),
-            RefreshKind::End => self.sweep_stale(id, Some(family)),
+            RefreshKind::End => self.sweep_stale(id, family),
             RefreshKind::Unknown(_) => {}
         }
     }
@@ -343,7 +352,12 @@ impl Speaker {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let next = peer.session.deadline().into_iter().chain(peer.stale_until).min();
+        let next = peer
+            .session
+            .deadline()
+            .into_iter()
+            .chain(peer.kept.deadline())
+            .min();
         let is_early = matches!((peer.armed, next), (Some(armed), Some(next)) if armed <= next);
         if peer.armed != next && !is_early {
             if let Some(old) = std::mem::replace(&mut peer.armed, next) {

@@ -2,13 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use caracal_bgpd_core::config::Password;
 use caracal_bgpd_core::input::ConnId;
 use caracal_bgpd_core::wire::framing::{Frame, frame};
+use caracal_linux::sys;
+use socket2::{SockRef, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -36,6 +40,10 @@ pub(super) struct Connection {
     queue: mpsc::UnboundedSender<Bytes>,
     shared: Arc<Shared>,
     reader: JoinHandle<()>,
+    peer: IpAddr,
+    key: Option<Password>,
+    /// A second handle of the socket, for its options.
+    socket: Option<Socket>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +55,14 @@ struct Shared {
 }
 
 impl Connection {
-    pub(super) fn start(conn: ConnId, stream: TcpStream, events: mpsc::Sender<Event>) -> Self {
+    /// `peer` and `key` are the other end and its MD5 key.
+    pub(super) fn start(
+        conn: ConnId,
+        stream: TcpStream,
+        (peer, key): (IpAddr, Option<Password>),
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let socket = SockRef::from(&stream).try_clone().ok();
         let (read, write) = stream.into_split();
         let shared = Arc::new(Shared::default());
         // The queue is bounded by octets (`GIVE_UP_LEN`), which a channel cannot count.
@@ -64,6 +79,33 @@ impl Connection {
             queue,
             shared,
             reader,
+            peer,
+            key,
+            socket,
+        }
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Puts another key in the place of the one in use. The session goes on when the peer does the same within the
+    /// time that TCP tries for, and ends by its timers otherwise.
+    pub(super) fn set_key(&mut self, key: Option<Password>) {
+        let (Some(_), Some(new), Some(socket)) = (&self.key, &key, &self.socket) else {
+            return;
+        };
+        if self.key == key {
+            return;
+        }
+        match sys::set_tcp_md5(socket, self.peer, new.reveal().as_bytes()) {
+            Ok(()) => {
+                tracing::info!(peer = %self.peer, "password changed while the session is up");
+                self.key = key;
+            }
+            Err(error) => {
+                tracing::error!(peer = %self.peer, error = %error, "the new password counts from the next connection on");
+            }
         }
     }
 

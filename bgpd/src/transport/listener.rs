@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use caracal_bgpd_core::config::Listen;
-use caracal_bgpd_core::output::Transport;
+use caracal_bgpd_core::config::{Listen, Password};
 use caracal_linux::sys;
+use ipnet::IpNet;
 use socket2::{SockRef, Socket};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -20,6 +20,9 @@ use super::{Event, port_owner};
 const BACKLOG: i32 = 128;
 /// Pause when accepting fails, as it does for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// MD5 keys by the network of the peers that have them.
+pub(super) type Keys = BTreeMap<IpNet, Password>;
 
 /// The listening sockets.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ struct Listener {
     /// A second handle of the socket that the task accepts from.
     socket: Socket,
     task: JoinHandle<()>,
-    keys: BTreeMap<IpAddr, String>,
+    keys: Keys,
 }
 
 impl Listeners {
@@ -48,7 +51,7 @@ impl Listeners {
     }
 
     /// Listens on exactly these. What stands already is kept, with its keys brought up to date.
-    pub(super) fn set(&mut self, wanted: BTreeSet<Listen>, peers: &BTreeMap<IpAddr, Transport>) {
+    pub(super) fn set(&mut self, wanted: BTreeSet<Listen>, keys: &Keys) {
         self.open.retain(|listen, listener| {
             let is_wanted = wanted.contains(listen);
             if !is_wanted {
@@ -59,24 +62,24 @@ impl Listeners {
         self.failed.retain(|listen, _| wanted.contains(listen));
         for listen in wanted {
             match self.open.get_mut(&listen) {
-                Some(listener) => listener.set_keys(listen, peers),
-                None => self.start(listen, peers),
+                Some(listener) => listener.set_keys(listen, keys),
+                None => self.start(listen, keys),
             }
         }
     }
 
     /// Tries those that failed again, and says which still do.
-    pub(super) fn retry(&mut self, peers: &BTreeMap<IpAddr, Transport>) -> Vec<String> {
+    pub(super) fn retry(&mut self, keys: &Keys) -> Vec<String> {
         let again: Vec<Listen> = self.failed.keys().copied().collect();
         for listen in again {
-            self.start(listen, peers);
+            self.start(listen, keys);
         }
         self.failed.values().cloned().collect()
     }
 
-    fn start(&mut self, listen: Listen, peers: &BTreeMap<IpAddr, Transport>) {
+    fn start(&mut self, listen: Listen, keys: &Keys) {
         let address = SocketAddr::new(listen.address, listen.port);
-        match Listener::open(listen, peers, self.events.clone()) {
+        match Listener::open(listen, keys, self.events.clone()) {
             Ok(listener) => {
                 if self.failed.remove(&listen).is_some() {
                     tracing::info!(address = %address, "listening after all");
@@ -95,11 +98,7 @@ impl Listeners {
 }
 
 impl Listener {
-    fn open(
-        listen: Listen,
-        peers: &BTreeMap<IpAddr, Transport>,
-        events: mpsc::Sender<Event>,
-    ) -> io::Result<Self> {
+    fn open(listen: Listen, keys: &Keys, events: mpsc::Sender<Event>) -> io::Result<Self> {
         let socket = stream_socket(listen.address)?;
         socket.set_reuse_address(true)?;
         // A peer that checks the TTL (RFC 5082) checks it from the first answer on.
@@ -112,25 +111,25 @@ impl Listener {
             task: tokio::spawn(accept(listener, events)),
             keys: BTreeMap::new(),
         };
-        this.set_keys(listen, peers);
+        this.set_keys(listen, keys);
         Ok(this)
     }
 
     /// Sets the keys that are new or changed, removes those that are gone.
-    fn set_keys(&mut self, listen: Listen, peers: &BTreeMap<IpAddr, Transport>) {
-        let wanted: BTreeMap<IpAddr, String> = peers
+    fn set_keys(&mut self, listen: Listen, keys: &Keys) {
+        let wanted: Keys = keys
             .iter()
-            .filter(|(address, _)| address.is_ipv4() == listen.address.is_ipv4())
-            .filter_map(|(address, peer)| Some((*address, peer.md5.as_ref()?.reveal().to_owned())))
+            .filter(|(network, _)| network.addr().is_ipv4() == listen.address.is_ipv4())
+            .map(|(network, key)| (*network, key.clone()))
             .collect();
-        for address in self.keys.keys().filter(|address| !wanted.contains_key(*address)) {
-            set_key(&self.socket, *address, "");
+        for network in self.keys.keys().filter(|network| !wanted.contains_key(*network)) {
+            set_key(&self.socket, *network, "");
         }
-        for (address, key) in wanted
+        for (network, key) in wanted
             .iter()
-            .filter(|(address, key)| self.keys.get(*address) != Some(*key))
+            .filter(|(network, key)| self.keys.get(*network) != Some(*key))
         {
-            set_key(&self.socket, *address, key);
+            set_key(&self.socket, *network, key.reveal());
         }
         self.keys = wanted;
     }
@@ -142,11 +141,17 @@ impl Drop for Listener {
     }
 }
 
-fn set_key(socket: &Socket, peer: IpAddr, key: &str) {
-    match sys::set_tcp_md5(socket, peer, key.as_bytes()) {
+fn set_key(socket: &Socket, network: IpNet, key: &str) {
+    let is_one = network.prefix_len() == network.max_prefix_len();
+    let result = if is_one {
+        sys::set_tcp_md5(socket, network.addr(), key.as_bytes())
+    } else {
+        sys::set_tcp_md5_of_network(socket, network, key.as_bytes())
+    };
+    match result {
         Ok(()) => {}
         Err(error) if key.is_empty() && error.is_not_found() => {}
-        Err(error) => tracing::error!(peer = %peer, error = %error, "this peer cannot connect"),
+        Err(error) => tracing::error!(peer = %network, error = %error, "this peer cannot connect"),
     }
 }
 

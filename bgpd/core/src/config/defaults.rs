@@ -1,7 +1,21 @@
 //! Default values of the configuration: RFC 4271 §10 where it gives one.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::{Preference, Timers};
 use crate::family::Family;
+
+pub(super) fn no_address() -> IpAddr {
+    Ipv4Addr::UNSPECIFIED.into()
+}
+
+pub(super) fn listen_limit() -> u32 {
+    1000
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
 
 pub(super) fn port() -> u16 {
     179

@@ -1,11 +1,11 @@
 //! The checks that types cannot make: ranges, uniqueness, references. Each error names field, value and remedy.
+//! Those of one peer are in `validate_peer`.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::{Config, Peer};
+use super::Config;
 
 /// Why a configuration was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -22,7 +22,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(
+    pub(super) fn new(
         field: impl Into<String>,
         value: impl ToString,
         problem: &'static str,
@@ -83,11 +83,15 @@ impl Config {
                     "rename one of the peers",
                 ));
             }
-            if !ends.insert((peer.address, peer.port)) {
-                let field = format!("peers[{}].address", peer.name);
+            if !ends.insert((peer.address, peer.listen_range, peer.port)) {
+                let (field, value) = match peer.listen_range {
+                    Some(range) => ("listenRange", range.to_string()),
+                    None => ("address", peer.address.to_string()),
+                };
+                let field = format!("peers[{}].{field}", peer.name);
                 return Err(ConfigError::new(
                     field,
-                    peer.address,
+                    value,
                     "has two peers",
                     "remove one of them",
                 ));
@@ -117,119 +121,7 @@ impl Config {
         Ok(())
     }
 
-    fn validate_peer(&self, peer: &Peer) -> Result<(), ConfigError> {
-        let field = |name: &str| format!("peers[{}].{name}", peer.name);
-        check_as(&field("remoteAs"), peer.remote_as)?;
-        if let Some(local_as) = peer.local_as {
-            check_as(&field("localAs"), local_as)?;
-        }
-        if unusable(peer.address) {
-            let remedy = "use the peer's unicast address";
-            return Err(ConfigError::new(
-                field("address"),
-                peer.address,
-                "is not a host's address",
-                remedy,
-            ));
-        }
-        if let Some(local) = peer.local_address
-            && local.is_ipv4() != peer.address.is_ipv4()
-        {
-            let remedy = "use an own address of the peer's family, or leave it out";
-            return Err(ConfigError::new(
-                field("localAddress"),
-                local,
-                "is of another family",
-                remedy,
-            ));
-        }
-        if peer.port == 0 {
-            return Err(ConfigError::new(
-                field("port"),
-                0,
-                "is not a port",
-                "use 1 to 65535; BGP's is 179",
-            ));
-        }
-        // RFC 4271 §4.2: the Hold Time is zero or at least three seconds.
-        if matches!(peer.timers.hold_seconds, 1 | 2) {
-            let hold = peer.timers.hold_seconds;
-            return Err(ConfigError::new(
-                field("timers.holdSeconds"),
-                hold,
-                "is too short",
-                "use 0 (off) or 3 and more",
-            ));
-        }
-        if peer.timers.connect_retry_seconds == 0 {
-            return Err(ConfigError::new(
-                field("timers.connectRetrySeconds"),
-                0,
-                "would dial without pause",
-                "use 1 or more",
-            ));
-        }
-        if peer.timers.error_wait_min_seconds > peer.timers.error_wait_max_seconds {
-            let value = peer.timers.error_wait_min_seconds;
-            let remedy = "use at most errorWaitMaxSeconds";
-            return Err(ConfigError::new(
-                field("timers.errorWaitMinSeconds"),
-                value,
-                "is above the longest wait",
-                remedy,
-            ));
-        }
-        if peer.families.is_empty() {
-            return Err(ConfigError::new(
-                field("families"),
-                "[]",
-                "carries no routes",
-                "use [ipv4], [ipv6] or both",
-            ));
-        }
-        // RFC 4724 §3: twelve bits.
-        if peer.graceful_restart_seconds > 4095 {
-            let value = peer.graceful_restart_seconds;
-            return Err(ConfigError::new(
-                field("gracefulRestartSeconds"),
-                value,
-                "does not fit",
-                "use 0 to 4095",
-            ));
-        }
-        if peer.ttl_security_hops == Some(0) {
-            return Err(ConfigError::new(
-                field("ttlSecurityHops"),
-                0,
-                "lets nothing through",
-                "use 1 to 254, or leave it out",
-            ));
-        }
-        if let Some(password) = &peer.password
-            && !(1..=80).contains(&password.reveal().len())
-        {
-            // TCP_MD5SIG_MAXKEYLEN of Linux.
-            return Err(ConfigError::new(
-                field("password"),
-                "***",
-                "has a wrong length",
-                "use 1 to 80 octets",
-            ));
-        }
-        if peer.reflector_client.is_some() && peer.remote_as != self.as_towards(peer) {
-            let remedy = "reflection is for peers of the own AS: remove it or correct remoteAs";
-            return Err(ConfigError::new(
-                field("reflectorClient"),
-                peer.remote_as,
-                "is another AS",
-                remedy,
-            ));
-        }
-        self.check_policies(&field("import"), &peer.import)?;
-        self.check_policies(&field("export"), &peer.export)
-    }
-
-    fn check_policies(&self, field: &str, names: &[String]) -> Result<(), ConfigError> {
+    pub(super) fn check_policies(&self, field: &str, names: &[String]) -> Result<(), ConfigError> {
         match names.iter().find(|name| !self.policies.contains_key(*name)) {
             None => Ok(()),
             Some(name) => Err(ConfigError::new(
@@ -242,7 +134,7 @@ impl Config {
     }
 }
 
-fn check_as(field: &str, number: u32) -> Result<(), ConfigError> {
+pub(super) fn check_as(field: &str, number: u32) -> Result<(), ConfigError> {
     // RFC 7607: AS 0 must not be used; RFC 7300: the last number is reserved.
     match number {
         0 | AS_TRANS | u32::MAX => Err(ConfigError::new(
@@ -253,8 +145,4 @@ fn check_as(field: &str, number: u32) -> Result<(), ConfigError> {
         )),
         _ => Ok(()),
     }
-}
-
-fn unusable(address: IpAddr) -> bool {
-    address.is_unspecified() || address.is_multicast()
 }

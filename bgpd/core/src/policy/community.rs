@@ -24,6 +24,10 @@ impl Community {
     pub const NO_EXPORT_SUBCONFED: u32 = 0xffff_ff03;
     /// Planned shutdown of the link (RFC 8326).
     pub const GRACEFUL_SHUTDOWN: u32 = 0xffff_0000;
+    /// Kept for long after its session ended (RFC 9494 §3.2).
+    pub const LLGR_STALE: u32 = 0xffff_0006;
+    /// Not to be kept so long (RFC 9494 §3.3).
+    pub const NO_LLGR: u32 = 0xffff_0007;
 }
 
 /// A text that is no community.

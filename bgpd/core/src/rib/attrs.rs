@@ -25,6 +25,17 @@ pub(crate) enum Scope {
     NoAdvertise,
 }
 
+/// Well-known communities that change what a route is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// RFC 8326.
+    pub(crate) graceful_shutdown: bool,
+    /// RFC 9494 §3.2.
+    pub(crate) long_lived_stale: bool,
+    /// RFC 9494 §3.3.
+    pub(crate) no_long_lived: bool,
+}
+
 /// A set of attributes.
 #[derive(Debug)]
 pub(crate) struct Attrs {
@@ -38,6 +49,9 @@ pub(crate) struct Attrs {
     pub(crate) originator: Option<Ipv4Addr>,
     pub(crate) cluster_len: u16,
     pub(crate) scope: Scope,
+    pub(crate) marks: Marks,
+    /// ONLY_TO_CUSTOMER (RFC 9234 §5).
+    pub(crate) only_to_customer: Option<u32>,
 }
 
 impl Attrs {
@@ -52,6 +66,8 @@ impl Attrs {
             originator: None,
             cluster_len: 0,
             scope: Scope::Any,
+            marks: Marks::default(),
+            only_to_customer: None,
         };
         for found in attribute::walk(block).map_while(Result::ok) {
             attrs.note(found.kind, found.value);
@@ -69,7 +85,11 @@ impl Attrs {
             }
             attribute::MULTI_EXIT_DISC => self.med = u32_of(value),
             attribute::LOCAL_PREF => self.local_pref = u32_of(value),
-            attribute::COMMUNITIES => self.scope = scope(value),
+            attribute::COMMUNITIES => {
+                self.scope = scope(value);
+                self.marks = marks(value);
+            }
+            attribute::ONLY_TO_CUSTOMER => self.only_to_customer = u32_of(value),
             attribute::ORIGINATOR_ID => self.originator = u32_of(value).map(Ipv4Addr::from),
             attribute::CLUSTER_LIST => self.cluster_len = small(value.len() / 4),
             _ => {}
@@ -138,6 +158,20 @@ fn scope(communities: &[u8]) -> Scope {
         }
     }
     scope
+}
+
+fn marks(communities: &[u8]) -> Marks {
+    let mut marks = Marks::default();
+    let (each, _) = communities.as_chunks::<4>();
+    for octets in each {
+        match u32::from_be_bytes(*octets) {
+            Community::GRACEFUL_SHUTDOWN => marks.graceful_shutdown = true,
+            Community::LLGR_STALE => marks.long_lived_stale = true,
+            Community::NO_LLGR => marks.no_long_lived = true,
+            _ => {}
+        }
+    }
+    marks
 }
 
 impl PartialEq for Attrs {

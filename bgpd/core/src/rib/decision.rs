@@ -44,6 +44,8 @@ pub(crate) fn select(paths: &[Path], rules: Rules, cost: impl Fn(&Way) -> Option
         .filter(|(_, path)| path.is_usable())
         .filter_map(|(index, path)| Some((index, path, cost(&path.used)?)))
         .collect();
+    // RFC 9494 §4.3: behind every other route, whoever kept it for so long.
+    keep_least(&mut left, |(_, path, _)| path.used.attrs.marks.long_lived_stale);
     keep_least(&mut left, |(_, path, _)| Reverse(path.used.preference));
     // Sources without BGP attributes, when preferences are the same.
     keep_least(&mut left, |(_, path, _)| match path.used.source() {

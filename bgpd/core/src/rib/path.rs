@@ -4,14 +4,25 @@ use std::sync::Arc;
 
 use super::way::{Key, PeerId, Way};
 
+/// Whether a path is older than what its peer last said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stale {
+    /// It is not.
+    #[default]
+    No,
+    /// Kept from before the peer restarted (RFC 4724 §4.2), or not yet sent again (RFC 7313 §4).
+    Graceful,
+    /// Kept past the restart time, as the last choice (RFC 9494 §4.2).
+    LongLived,
+}
+
 /// One path.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
     /// After the import policy.
     pub(crate) used: Arc<Way>,
     pub(crate) path_id: u32,
-    /// Kept from before the peer restarted (RFC 4724 §4.2), or not yet sent again (RFC 7313 §4).
-    pub(crate) stale: bool,
+    pub(crate) stale: Stale,
 }
 
 impl Path {
@@ -20,7 +31,7 @@ impl Path {
         Self {
             used: Arc::new(way),
             path_id: 0,
-            stale: false,
+            stale: Stale::No,
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Rewrite {
     pub(crate) originator: Change<Ipv4Addr>,
     /// `Set` puts the ID in front of the CLUSTER_LIST.
     pub(crate) cluster: Change<Ipv4Addr>,
+    /// ONLY_TO_CUSTOMER.
+    pub(crate) only_to_customer: Change<u32>,
 }
 
 impl Rewrite {
@@ -76,6 +78,7 @@ impl Rewrite {
             Change::Remove => Change::Remove,
         };
         parts.change(attribute::CLUSTER_LIST, cluster);
+        parts.change(attribute::ONLY_TO_CUSTOMER, octets(self.only_to_customer));
         self.add_communities(&mut parts);
         parts.encode()
     }

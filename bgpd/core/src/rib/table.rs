@@ -183,6 +183,11 @@ impl Table {
         self.counts.get(&peer).copied().unwrap_or_default()
     }
 
+    /// Forgets the counts of a peer that is gone with all its paths.
+    pub(crate) fn forget(&mut self, peer: PeerId) {
+        self.counts.remove(&peer);
+    }
+
     pub(crate) fn is_reachable(&self, path: &Path) -> bool {
         self.next_hops.cost(&path.used).is_some()
     }

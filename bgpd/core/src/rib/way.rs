@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::attrs::Attrs;
+use crate::config::Role;
 use crate::policy::Source;
 use crate::wire::mp::NextHop;
 
@@ -24,6 +25,9 @@ pub(crate) struct PeerInfo {
     pub(crate) local: IpAddr,
     pub(crate) router_id: Ipv4Addr,
     pub(crate) ebgp: bool,
+    pub(crate) remote_as: u32,
+    /// What this speaker is to it.
+    pub(crate) role: Option<Role>,
     /// Cluster that this speaker reflects it into.
     pub(crate) cluster: Option<Ipv4Addr>,
 }
@@ -65,6 +69,8 @@ pub(crate) enum Unusable {
     OwnNextHop,
     /// RFC 4271 §6.3.
     BadNextHop,
+    /// RFC 9234 §5: it came from below or from the side where it must not go.
+    Leak,
     /// The terms said so.
     Rejected,
 }
@@ -79,6 +85,7 @@ impl Unusable {
             Self::NoNextHop => "there is no next hop",
             Self::OwnNextHop => "the next hop is the own address",
             Self::BadNextHop => "the next hop is no host's address",
+            Self::Leak => "ONLY_TO_CUSTOMER says that it leaked",
             Self::Rejected => "rejected by the import policy",
         }
     }

@@ -35,6 +35,8 @@ pub(crate) struct Conn {
     pub(super) opened: Instant,
     /// HoldTimer, or the end of waiting for TCP.
     pub(super) deadline: Option<Instant>,
+    /// HoldTimer was put off once, since nothing is known to have been heard after a standstill.
+    pub(super) has_grace: bool,
     pub(super) keepalive_at: Option<Instant>,
     pub(super) send_deadline: Option<Instant>,
     pub(super) sent: Option<Open>,
@@ -51,6 +53,7 @@ impl Conn {
             since: now,
             opened: now,
             deadline: None,
+            has_grace: false,
             keepalive_at: None,
             send_deadline: None,
             sent: None,
@@ -67,6 +70,7 @@ impl Conn {
     pub(super) fn arm_hold(&mut self, now: Instant) {
         if let Some(agreed) = &self.agreed {
             let hold = agreed.hold_seconds;
+            self.has_grace = false;
             self.deadline = (hold > 0).then(|| now + Duration::from_secs(u64::from(hold)));
         }
     }

@@ -86,7 +86,7 @@ impl Session {
         self.note_error(&reason, context.now);
         self.end(id, None, &reason, context);
         if state == ConnState::Established {
-            self.reconnect(context);
+            self.reconnect_or_damp(context);
         } else if self.conns.is_empty() {
             self.hold_idle(false, context);
         }
@@ -160,6 +160,7 @@ impl Session {
         if !self.resolve_collision(id, &sent, open, context) {
             return;
         }
+        self.learned_as = Some(agreed.remote_as);
         if let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) {
             conn.agreed = Some(agreed);
             conn.enter(ConnState::OpenConfirm, context.now);
@@ -195,7 +196,9 @@ impl Session {
         self.counters.notifications_in += 1;
         let collision = *notification == Notification::cease(CeaseSubcode::ConnectionCollisionResolution);
         let reason = format!("the peer ended the session: {notification}");
-        self.finish(id, &reason, false, context);
+        // RFC 8538 §4: any but a Hard Reset is survived, where both have said so.
+        let may_keep = self.survives(id) && !notification.is_hard_reset();
+        self.finish(id, &reason, may_keep, context);
         // The loser of a collision is no trouble while the winner stands.
         if !collision || self.conns.is_empty() {
             self.report_error(&reason, context);
@@ -234,7 +237,15 @@ impl Session {
         }
     }
 
-    /// Sends the NOTIFICATION, if any, and closes. Routes may be kept only without one (RFC 4724 §4.2, §5).
+    /// Whether routes outlive a NOTIFICATION on this connection.
+    fn survives(&self, id: ConnId) -> bool {
+        let conn = self.conns.iter().find(|conn| conn.id == id);
+        conn.and_then(|conn| conn.agreed.as_ref())
+            .is_some_and(negotiation::Agreed::survives_notification)
+    }
+
+    /// Sends the NOTIFICATION, if any, and closes. Routes may be kept only without one (RFC 4724 §4.2, §5), or where
+    /// both have said that they survive it; what is final is then said as a Hard Reset (RFC 8538 §3, §5).
     pub(super) fn end(
         &mut self,
         id: ConnId,
@@ -243,15 +254,22 @@ impl Session {
         context: &mut Context<'_>,
     ) {
         let stands = |conn: &Conn| conn.id == id && conn.state != ConnState::Connect;
+        let survives = self.survives(id);
+        let is_final = notification.is_some_and(Notification::is_final);
         if let Some(notification) = notification
             && self.conns.iter().any(stands)
         {
             let mut bytes = Vec::new();
-            notification.encode(&mut bytes);
+            if survives && is_final {
+                notification.clone().into_hard_reset().encode(&mut bytes);
+            } else {
+                notification.encode(&mut bytes);
+            }
             self.counters.notifications_out += 1;
             self.transmit(id, bytes.into(), context);
         }
-        self.finish(id, reason, notification.is_none(), context);
+        let may_keep = notification.is_none() || (survives && !is_final);
+        self.finish(id, reason, may_keep, context);
     }
 
     fn finish(&mut self, id: ConnId, reason: &str, may_keep: bool, context: &mut Context<'_>) {

@@ -11,6 +11,14 @@ use crate::wire::notification::{HOLD_TIMER_EXPIRED, Notification, SEND_HOLD_TIME
 /// Least time that a connection attempt gets.
 const CONNECT_MIN: Duration = Duration::from_secs(5);
 
+/// A timer that is found to be up for longer than this was not looked at: the process or its machine stood still.
+const STANDSTILL: Duration = Duration::from_secs(2);
+/// How long what the peer sent meanwhile may take to be read.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Sessions that end soon after they were up, from which on the next one has to wait.
+const SHORT_SESSIONS_MAX: u32 = 3;
+
 /// How soon a lost peer is dialled again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -49,7 +57,14 @@ impl Session {
         let Some(conn) = self.conns.iter_mut().find(|conn| conn.id == id) else {
             return;
         };
-        if due(conn.deadline) && conn.state == ConnState::Connect {
+        let stood_still = conn
+            .deadline
+            .is_some_and(|at| now.saturating_duration_since(at) > STANDSTILL);
+        if stood_still && conn.state != ConnState::Connect && !conn.has_grace {
+            // Whether the peer fell silent can be told only when what it sent meanwhile is read.
+            conn.has_grace = true;
+            conn.deadline = Some(now + CATCH_UP);
+        } else if due(conn.deadline) && conn.state == ConnState::Connect {
             // RFC 4271 §8.2.2, ConnectRetryTimer_Expires: drop the attempt and begin another.
             self.end(id, None, "no answer to the connection attempt", context);
             self.retry_at = Some(now);
@@ -104,6 +119,26 @@ impl Session {
         }
     }
 
+    /// Dials soon after a session that was lost, unless it is one of many that did not last (RFC 4271 §8.1.1,
+    /// DampPeerOscillations): then nothing is done, and the peer is refused, for a while.
+    pub(super) fn reconnect_or_damp(&mut self, context: &mut Context<'_>) {
+        if self.short_sessions <= SHORT_SESSIONS_MAX {
+            self.reconnect(context);
+            return;
+        }
+        let count = self.short_sessions;
+        self.hold_idle(true, context);
+        let wait = self
+            .idle_until
+            .map_or(Duration::ZERO, |at| at - context.now)
+            .as_secs();
+        let reason = format!(
+            "damped: {count} sessions in a row were lost soon after they were up; the next one waits {wait} s: look \
+             at the link and at the peer's log"
+        );
+        self.report_error(&reason, context);
+    }
+
     /// Waits in Idle, longer each time (DampPeerOscillations of RFC 4271 §8.1.1).
     pub(super) fn hold_idle(&mut self, refuses: bool, context: &mut Context<'_>) {
         if self.stopped || self.config.shutdown {
@@ -123,6 +158,9 @@ impl Session {
         let longest = Duration::from_secs(u64::from(self.config.timers.error_wait_max_seconds));
         if now.saturating_duration_since(established_since) > longest {
             self.idle_hold = Duration::ZERO;
+            self.short_sessions = 0;
+        } else {
+            self.short_sessions = self.short_sessions.saturating_add(1);
         }
     }
 }

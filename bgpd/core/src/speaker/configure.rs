@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Speaker;
 use super::peer::Peer;
 use crate::config::{self, Config};
-use crate::output::{Event, Output};
+use crate::output::{Event, Output, Transport};
 use crate::policy::Source;
 use crate::policy::eval::Chain;
 use crate::rib::path::Path;
@@ -43,7 +43,8 @@ impl Speaker {
         if preference_changed {
             self.set_preferences(&new);
         }
-        self.configure_peers(now, &new, preference_changed);
+        let drain_changed = old.as_ref().is_some_and(|old| old.drain != new.drain);
+        self.configure_peers(now, &new, preference_changed, drain_changed);
         let decides = |config: &Config| (config.always_compare_med, config.multipath_max);
         let kernel_chain = self.chain(&new.kernel_export);
         let kernel_changed = !Arc::ptr_eq(&self.kernel_chain, &kernel_chain);
@@ -78,15 +79,19 @@ impl Speaker {
 
     fn listen(&mut self, old: Option<&Config>, new: &Config) {
         let transports = |config: &Config| {
-            let active = config.peers.iter().filter(|peer| !peer.shutdown);
-            let of = |peer: &config::Peer| transport(config, peer);
-            active.map(of).collect::<Vec<_>>()
+            let active = || config.peers.iter().filter(|peer| !peer.shutdown);
+            let single = active().filter(|peer| peer.listen_range.is_none());
+            let ranges = active().filter_map(|peer| Some((peer.listen_range?, transport(config, peer))));
+            let peers: Vec<Transport> = single.map(|peer| transport(config, peer)).collect();
+            (peers, ranges.collect::<Vec<_>>())
         };
-        let peers = transports(new);
-        if old.is_none_or(|old| old.listen != new.listen || transports(old) != peers) {
+        let wanted = transports(new);
+        if old.is_none_or(|old| old.listen != new.listen || transports(old) != wanted) {
+            let (peers, ranges) = wanted;
             self.out.push_back(Output::Listen {
                 listen: new.listen.clone(),
                 peers,
+                ranges,
             });
         }
     }
@@ -109,7 +114,7 @@ impl Speaker {
                     CeaseSubcode::OtherConfigurationChange
                 }
             };
-            if let Some(id) = self.names.remove(&peer.name) {
+            for (id, _) in self.standing_for(peer) {
                 self.remove_peer(now, id, subcode);
             }
         }
@@ -124,40 +129,71 @@ impl Speaker {
         // What was kept as stale goes too.
         self.table
             .visit(Key::Peer(id), &mut self.out, |_, _| Visit::Remove);
-        if let Some(at) = self.peers.remove(&id).and_then(|peer| peer.armed) {
-            self.timers.remove(&(at, id));
-        }
+        self.forget_peer(id);
     }
 
-    fn configure_peers(&mut self, now: Instant, config: &Config, preference_changed: bool) {
+    fn configure_peers(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        preference_changed: bool,
+        drain_changed: bool,
+    ) {
         for peer in &config.peers {
-            match self.names.get(&peer.name).copied() {
-                Some(id) => self.change_peer(config, id, peer, preference_changed),
-                None => self.add_peer(now, config, peer),
+            let standing = self.standing_for(peer);
+            if standing.is_empty() && peer.listen_range.is_none() {
+                self.add_peer(now, config, peer, None);
+            }
+            for (id, peer) in standing {
+                self.change_peer(config, id, &peer, preference_changed, drain_changed);
             }
         }
     }
 
-    fn add_peer(&mut self, now: Instant, config: &Config, peer: &config::Peer) {
+    /// `range` names the peer of the configuration whose range it connected from.
+    pub(super) fn add_peer(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        peer: &config::Peer,
+        range: Option<&str>,
+    ) {
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let session = Session::new(peer.clone(), config.as_towards(peer), now);
         let (import, export) = (self.chain(&peer.import), self.chain(&peer.export));
-        self.peers.insert(id, Peer::new(session, import, export));
+        let mut added = Peer::new(session, import, export);
+        added.range = range.map(str::to_owned);
+        self.peers.insert(id, added);
         self.names.insert(peer.name.clone(), id);
-        self.on_peer(now, id, Session::start);
+        // One from a range has its connection already, and never dials.
+        if range.is_none() {
+            self.on_peer(now, id, Session::start);
+        }
     }
 
     /// Changes what needs no new session (RFC 4271 §9: policies run again over what is there).
-    fn change_peer(&mut self, config: &Config, id: PeerId, new: &config::Peer, preference_changed: bool) {
+    fn change_peer(
+        &mut self,
+        config: &Config,
+        id: PeerId,
+        new: &config::Peer,
+        preference_changed: bool,
+        drain_changed: bool,
+    ) {
         let (import, export) = (self.chain(&new.import), self.chain(&new.export));
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let old = std::mem::replace(&mut peer.session.config, new.clone());
-        let imports =
-            preference_changed || !Arc::ptr_eq(&peer.import, &import) || old.allow_own_as != new.allow_own_as;
-        let exports = !Arc::ptr_eq(&peer.export, &export) || old.next_hop != new.next_hop;
+        let imports = preference_changed
+            || !Arc::ptr_eq(&peer.import, &import)
+            || old.allow_own_as != new.allow_own_as
+            || old.graceful_shutdown != new.graceful_shutdown;
+        let exports = drain_changed
+            || !Arc::ptr_eq(&peer.export, &export)
+            || old.next_hop != new.next_hop
+            || old.long_lived_partial != new.long_lived_partial;
         peer.import = import;
         peer.export = export;
         if exports && peer.target.is_some() {
@@ -201,6 +237,6 @@ impl Speaker {
     }
 }
 
-fn transport(config: &Config, peer: &config::Peer) -> crate::output::Transport {
+fn transport(config: &Config, peer: &config::Peer) -> Transport {
     crate::session::transport(peer, config.as_towards(peer))
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::NextHopMode;
+use crate::config::{NextHopMode, Role};
 use crate::family::Family;
 use crate::policy::eval::{self, Chain, Outcome};
-use crate::policy::{NextHopAction, PeerType};
+use crate::policy::{Community, NextHopAction, PeerType};
 use crate::rib::attrs::{Interner, Scope};
 use crate::rib::pack::{Advert, Format};
 use crate::rib::rewrite::{Change, Rewrite};
@@ -29,6 +29,13 @@ pub(crate) struct Exporter {
     mode: NextHopMode,
     families: Vec<Family>,
     extended_next_hop: bool,
+    role: Option<Role>,
+    /// These peers know how to treat long-lived stale routes.
+    knows_stale: bool,
+    /// The others get them too, as the last choice and for this AS only.
+    stale_to_all: bool,
+    /// This speaker is about to go.
+    drain: bool,
     pub(crate) chain: Arc<Chain>,
     pub(crate) format: Format,
 }
@@ -44,6 +51,7 @@ impl PartialEq for Exporter {
                 rules.mode,
                 rules.extended_next_hop,
                 rules.format,
+                (rules.role, rules.knows_stale, rules.stale_to_all, rules.drain),
             )
         };
         key(self) == key(other) && self.families == other.families && Arc::ptr_eq(&self.chain, &other.chain)
@@ -51,7 +59,13 @@ impl PartialEq for Exporter {
 }
 
 impl Exporter {
-    pub(crate) fn new(info: &PeerInfo, session: &Session, agreed: &Agreed, chain: Arc<Chain>) -> Self {
+    pub(crate) fn new(
+        info: &PeerInfo,
+        session: &Session,
+        agreed: &Agreed,
+        chain: Arc<Chain>,
+        drain: bool,
+    ) -> Self {
         Self {
             ebgp: info.ebgp,
             cluster: session.config.reflector_client,
@@ -60,6 +74,10 @@ impl Exporter {
             mode: session.config.next_hop,
             families: agreed.families.clone(),
             extended_next_hop: agreed.extended_next_hop,
+            role: info.role,
+            knows_stale: agreed.long_lived.is_some(),
+            stale_to_all: session.config.long_lived_partial && !info.ebgp,
+            drain,
             chain,
             format: Format {
                 as4: agreed.as4,
@@ -80,7 +98,17 @@ impl Exporter {
     /// it from.
     pub(super) fn advert(&self, prefix: &IpNet, way: &Way, interner: &mut Interner) -> Option<Advert> {
         let (outcome, next_hop, reflects) = self.outcome(prefix, way)?;
-        let rewrite = self.rewrite(way, outcome, reflects);
+        let mut rewrite = self.rewrite(way, outcome, reflects);
+        if self.drain {
+            // RFC 8326 §4.2: said to all; inside the AS it also counts for those who do not know the community.
+            add_community(&mut rewrite, Community::GRACEFUL_SHUTDOWN);
+        }
+        if self.hides_age(way) {
+            add_community(&mut rewrite, Community::NO_EXPORT);
+        }
+        if !self.ebgp && (self.drain || self.hides_age(way)) {
+            rewrite.local_pref = Change::Set(0);
+        }
         let attrs = interner.outgoing(&way.attrs, rewrite);
         Some(Advert { attrs, next_hop })
     }
@@ -111,9 +139,21 @@ impl Exporter {
             Scope::NoExport if self.ebgp => return None,
             Scope::Any | Scope::NoExport => {}
         }
+        // RFC 9234 §5, egress: not upwards or sideways what may go downwards only.
+        if way.attrs.only_to_customer.is_some() && self.role.is_some_and(Role::is_below_or_beside) {
+            return None;
+        }
+        if self.hides_age(way) && !self.stale_to_all {
+            return None;
+        }
         let outcome = eval::evaluate(&self.chain, &route)?;
         let next_hop = self.next_hop(prefix, way, outcome.next_hop)?;
         Some((outcome, next_hop, reflects))
+    }
+
+    /// Whether it is a long-lived stale route that these peers would take for a fresh one (RFC 9494 §4.3).
+    fn hides_age(&self, way: &Way) -> bool {
+        way.attrs.marks.long_lived_stale && !self.knows_stale
     }
 
     /// `None` when the path may not go to this group; else the cluster that it is reflected with, if it is.
@@ -153,6 +193,9 @@ impl Exporter {
     /// What the attributes become on the way to this group.
     fn rewrite(&self, way: &Way, outcome: Outcome, cluster: Option<Ipv4Addr>) -> Rewrite {
         let mut rewrite = outcome.rewrite();
+        if self.role.is_some_and(Role::is_above_or_beside) && way.attrs.only_to_customer.is_none() {
+            rewrite.only_to_customer = Change::Set(self.local_as);
+        }
         if self.ebgp {
             // RFC 4271 §5.1.2, §5.1.5; RFC 4456 §8: these two are of this AS only.
             rewrite.prepend.insert(0, self.local_as);
@@ -181,5 +224,12 @@ impl Exporter {
             }
         }
         rewrite
+    }
+}
+
+fn add_community(rewrite: &mut Rewrite, value: u32) {
+    let community = Community::Standard(value);
+    if !rewrite.communities.contains(&community) {
+        rewrite.communities.push(community);
     }
 }

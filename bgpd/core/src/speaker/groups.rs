@@ -205,7 +205,9 @@ impl Speaker {
         let (Some(info), Some((agreed, _))) = (peer.info.clone(), peer.session.established()) else {
             return;
         };
-        let exporter = Exporter::new(&info, &peer.session, agreed, Arc::clone(&peer.export));
+        let drain = self.config.as_ref().is_some_and(|config| config.drain);
+        let chain = Arc::clone(&peer.export);
+        let exporter = Exporter::new(&info, &peer.session, agreed, chain, drain);
         let group = self.group_for(exporter);
         let Some(joined) = self.groups.get_mut(&group) else {
             return;

@@ -7,14 +7,14 @@ use ipnet::IpNet;
 
 use super::Speaker;
 use super::peer::Peer;
-use crate::config::{Config, Originate};
+use crate::config::{Config, Originate, Role};
 use crate::family::Family;
 use crate::input::{LocalDelta, LocalRoute};
 use crate::output::{Event, Output};
 use crate::policy::eval::{self, Chain, Outcome};
-use crate::policy::{NextHopAction, PeerType, Source};
+use crate::policy::{Community, NextHopAction, PeerType, Source};
 use crate::rib::attrs::{Attrs, Interner};
-use crate::rib::path::Path;
+use crate::rib::path::{Path, Stale};
 use crate::rib::rewrite::{Change, Rewrite};
 use crate::rib::table::Visit;
 use crate::rib::way::{Extra, Key, Origin, PeerId, PeerInfo, Unusable, Way};
@@ -31,6 +31,7 @@ struct Importer<'a> {
     looks_at_prefixes: bool,
     local_as: u32,
     allow_own_as: usize,
+    graceful_shutdown: bool,
     interner: &'a mut Interner,
     /// The last result: received, what the policy said, and what came of it.
     last: Option<(Arc<Way>, Option<Outcome>, Arc<Way>)>,
@@ -116,7 +117,7 @@ impl Speaker {
             let path = Path {
                 used: importer.run(&prefix, received),
                 path_id,
-                stale: false,
+                stale: Stale::No,
             };
             let is_new = self.table.insert(prefix, path, &mut self.out);
             if let Some(limit) = limit.filter(|_| is_new) {
@@ -166,6 +167,40 @@ impl Speaker {
             path.used = used;
             Visit::Changed
         });
+    }
+
+    /// Keeps a peer's stale routes of a family past the restart time: the last choice from now on, and those that
+    /// must not be kept go (RFC 9494 §4.2). Tells whether there are any.
+    pub(super) fn keep_long(&mut self, id: PeerId, family: Family) -> bool {
+        let Some(config) = self.config.clone() else {
+            return false;
+        };
+        let Some(peer) = self.peers.get(&id) else {
+            return false;
+        };
+        let Some(info) = &peer.info else { return false };
+        let mut any = false;
+        let mut importer = importer(&config, peer, info, &mut self.interner);
+        let mut last: Option<(Arc<Way>, Arc<Way>)> = None;
+        self.table.visit(Key::Peer(id), &mut self.out, |prefix, path| {
+            if path.stale != Stale::Graceful || Family::of_prefix(prefix) != family {
+                return Visit::Keep;
+            }
+            let received = &Arc::clone(path.received());
+            if received.attrs.marks.no_long_lived {
+                return Visit::Remove;
+            }
+            let marked = match last.take().filter(|(known, _)| Arc::ptr_eq(known, received)) {
+                Some((_, marked)) => marked,
+                None => importer.marked(received),
+            };
+            last = Some((Arc::clone(received), Arc::clone(&marked)));
+            path.used = importer.run(prefix, &marked);
+            path.stale = Stale::LongLived;
+            any = true;
+            Visit::Changed
+        });
+        any
     }
 
     /// Puts a route of the configuration into the table.
@@ -270,12 +305,24 @@ fn importer<'a>(
         looks_at_prefixes: peer.import.looks_at_prefixes(),
         local_as: peer.session.local_as,
         allow_own_as: usize::from(peer.session.config.allow_own_as),
+        graceful_shutdown: peer.session.config.graceful_shutdown,
         interner,
         last: None,
     }
 }
 
 impl Importer<'_> {
+    /// A received way with the community that says how old it is.
+    fn marked(&mut self, received: &Arc<Way>) -> Arc<Way> {
+        let mark = Rewrite {
+            communities: vec![Community::Standard(Community::LLGR_STALE)],
+            ..Rewrite::default()
+        };
+        let mut way = Way::clone(received);
+        way.attrs = self.interner.rewritten(&received.attrs, mark);
+        Arc::new(way)
+    }
+
     /// Returns what of a received route is used, the same object where that is all of it.
     fn run(&mut self, prefix: &IpNet, received: &Arc<Way>) -> Arc<Way> {
         let last = self.last.as_ref();
@@ -328,6 +375,17 @@ impl Importer<'_> {
         if rewrite.local_pref == received.attrs.local_pref.into() {
             rewrite.local_pref = Change::Keep;
         }
+        // RFC 8326 §4.1: whatever policy says, there is no worse one.
+        if self.graceful_shutdown && received.attrs.marks.graceful_shutdown {
+            rewrite.local_pref = match received.attrs.local_pref {
+                Some(0) => Change::Keep,
+                _ => Change::Set(0),
+            };
+        }
+        // RFC 9234 §5: from above or from the side it goes downwards only, from here on.
+        if self.info.role.is_some_and(Role::is_below_or_beside) && received.attrs.only_to_customer.is_none() {
+            rewrite.only_to_customer = Change::Set(self.info.remote_as);
+        }
         let preference = outcome.preference.unwrap_or(preference);
         let next_hop = match outcome.next_hop {
             Some(NextHopAction::Address(address)) => Some(Arc::new(address.into())),
@@ -357,6 +415,15 @@ impl Importer<'_> {
         })
     }
 
+    /// RFC 9234 §5, ingress: a customer has no route that goes to customers only, a peer only such of its own.
+    fn leaks(&self, received: &Way) -> bool {
+        match (self.info.role, received.attrs.only_to_customer) {
+            (Some(Role::Provider | Role::RouteServer), Some(_)) => true,
+            (Some(Role::Peer), Some(number)) => number != self.info.remote_as,
+            _ => false,
+        }
+    }
+
     /// What keeps a route from being used, whatever policy says.
     fn fault(&self, received: &Way) -> Option<Unusable> {
         let attrs = &received.attrs;
@@ -367,6 +434,9 @@ impl Importer<'_> {
         }
         if attrs.originator == Some(self.config.router_id) {
             return Some(Unusable::OwnOriginator);
+        }
+        if self.leaks(received) {
+            return Some(Unusable::Leak);
         }
         let clusters = || self.config.peers.iter().filter_map(|peer| peer.reflector_client);
         if attrs.cluster_len > 0 && attrs.clusters().any(|id| clusters().any(|own| own == id)) {

@@ -40,7 +40,7 @@ impl Speaker {
         };
         peer.awaited.retain(|awaited| *awaited != family);
         peer.is_complete |= peer.awaited.is_empty();
-        self.sweep_stale(id, Some(family));
+        self.sweep_stale(id, family);
     }
 
     /// A peer that does not announce graceful restart may send no marker: its first KEEPALIVE after the session is up

@@ -12,7 +12,7 @@ use crate::policy::{PeerType, Source};
 use crate::rib::attrs::{Attrs, Interner};
 use crate::rib::decision::Selection;
 use crate::rib::pack::Advert;
-use crate::rib::path::Path;
+use crate::rib::path::{Path, Stale};
 use crate::rib::table::Entry;
 use crate::rib::way::{PeerId, Way};
 use crate::snapshot::{PeerStatus, RouteQuery, RouteStatus, SpeakerStatus};
@@ -80,7 +80,7 @@ impl Speaker {
             local_address: established
                 .and_then(|(_, conn)| conn.local)
                 .or(config.local_address),
-            remote_as: config.remote_as,
+            remote_as: session.remote_as(),
             local_as: session.local_as,
             peer_type: if session.is_ebgp() {
                 PeerType::Ebgp
@@ -88,12 +88,14 @@ impl Speaker {
                 PeerType::Ibgp
             },
             passive: config.passive,
+            listen_range: peer.range.clone(),
             router_id: agreed.map(|agreed| agreed.router_id),
             state: session.state(),
             state_seconds: since(session.state_since()),
             established_count: session.established_count,
             hold_seconds: agreed.map(|agreed| agreed.hold_seconds),
-            routes_stale: peer.stale_until.is_some(),
+            routes_stale: peer.kept.is_waiting(),
+            routes_long_lived_stale: peer.kept.is_long(),
             capabilities: agreed.map(|agreed| agreed.names()).unwrap_or_default(),
             last_error: session.last_error.as_ref().map(|(_, reason)| reason.clone()),
             last_error_seconds: session.last_error.as_ref().map(|(at, _)| since(*at)),
@@ -135,7 +137,7 @@ impl Speaker {
         status.interface = way.interface().map(str::to_owned);
         status.best = selection.is_some_and(|selection| selection.best == index);
         status.multipath = selection.is_some_and(|selection| selection.equals.contains(&index));
-        status.stale = path.stale;
+        status.stale = path.stale != Stale::No;
         let unusable = way.unusable.map(crate::rib::way::Unusable::text);
         status.unusable = unusable.or_else(unreachable).map(str::to_owned);
         status
@@ -217,6 +219,9 @@ fn others(attrs: &Attrs) -> Vec<String> {
         attribute::LARGE_COMMUNITY,
     ];
     let text = |found: attribute::Attribute<'_>| {
+        if let (attribute::ONLY_TO_CUSTOMER, Some(number)) = (found.kind, attrs.only_to_customer) {
+            return format!("ONLY_TO_CUSTOMER {number}");
+        }
         let mut text = match found.kind {
             attribute::ATOMIC_AGGREGATE => "ATOMIC_AGGREGATE".to_owned(),
             attribute::AGGREGATOR => "AGGREGATOR ".to_owned(),

@@ -34,6 +34,8 @@ pub const AS4_PATH: u8 = 17;
 pub const AS4_AGGREGATOR: u8 = 18;
 /// LARGE_COMMUNITY (RFC 8092).
 pub const LARGE_COMMUNITY: u8 = 32;
+/// ONLY_TO_CUSTOMER (RFC 9234).
+pub const ONLY_TO_CUSTOMER: u8 = 35;
 
 /// Not every speaker knows it.
 pub const FLAG_OPTIONAL: u8 = 0x80;
@@ -51,9 +53,8 @@ pub fn category(kind: u8) -> Option<u8> {
         MULTI_EXIT_DISC | ORIGINATOR_ID | CLUSTER_LIST | MP_REACH_NLRI | MP_UNREACH_NLRI => {
             Some(FLAG_OPTIONAL)
         }
-        AGGREGATOR | COMMUNITIES | EXTENDED_COMMUNITIES | AS4_PATH | AS4_AGGREGATOR | LARGE_COMMUNITY => {
-            Some(FLAG_OPTIONAL | FLAG_TRANSITIVE)
-        }
+        AGGREGATOR | COMMUNITIES | EXTENDED_COMMUNITIES | AS4_PATH | AS4_AGGREGATOR | LARGE_COMMUNITY
+        | ONLY_TO_CUSTOMER => Some(FLAG_OPTIONAL | FLAG_TRANSITIVE),
         _ => None,
     }
 }

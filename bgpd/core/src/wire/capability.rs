@@ -11,6 +11,8 @@ pub const ROUTE_REFRESH: u8 = 2;
 pub const EXTENDED_NEXT_HOP: u8 = 5;
 /// Code of Extended Message (RFC 8654).
 pub const EXTENDED_MESSAGE: u8 = 6;
+/// Code of BGP Role (RFC 9234).
+pub const ROLE: u8 = 9;
 /// Code of Graceful Restart (RFC 4724).
 pub const GRACEFUL_RESTART: u8 = 64;
 /// Code of four-octet AS numbers (RFC 6793).
@@ -40,6 +42,17 @@ pub struct GracefulRestart {
     pub families: Vec<(Family, bool)>,
 }
 
+/// Long-lived graceful restart of one family as a speaker announces it (RFC 9494 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongLived {
+    /// The family.
+    pub family: Family,
+    /// Forwarding state was kept through the restart (F bit).
+    pub forwarding: bool,
+    /// Seconds that its routes may be kept as stale after the restart time: 24 bits.
+    pub stale_seconds: u32,
+}
+
 /// The set of capabilities in an OPEN. One that comes twice is taken once; the last of differing ones counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
@@ -59,8 +72,12 @@ pub struct Capabilities {
     pub as4: Option<u32>,
     /// RFC 4724.
     pub graceful_restart: Option<GracefulRestart>,
-    /// RFC 9494: seconds of staleness per family.
-    pub long_lived: Vec<(Family, u32)>,
+    /// RFC 9494; empty when it came without a family, which says that the sender knows what stale routes are.
+    pub long_lived: Option<Vec<LongLived>>,
+    /// RFC 9234: what the sender is in its relation to the receiver.
+    pub role: Option<u8>,
+    /// RFC 9234 §4.2: different roles came in one OPEN.
+    pub role_conflict: bool,
     /// RFC 7911: per family whether the sender receives (1) and sends (2) several paths.
     pub add_path: Vec<(Family, u8)>,
     /// Codes of the others, in the order of arrival, the first 32.
@@ -100,7 +117,11 @@ impl Capabilities {
             (FOUR_OCTET_AS, &[a, b, c, d]) => self.as4 = Some(u32::from_be_bytes([a, b, c, d])),
             (GRACEFUL_RESTART, _) => self.graceful_restart = graceful_restart(value),
             (ADD_PATH, _) => self.add_path = add_path(value),
-            (LONG_LIVED_GRACEFUL_RESTART, _) => self.long_lived = long_lived(value),
+            (LONG_LIVED_GRACEFUL_RESTART, _) => self.long_lived = Some(long_lived(value)),
+            (ROLE, &[role]) => {
+                self.role_conflict |= self.role.is_some_and(|before| before != role);
+                self.role = Some(role);
+            }
             _ if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains(&code) => self.unknown.push(code),
             _ => {}
         }
@@ -121,6 +142,9 @@ impl Capabilities {
         if self.extended_message {
             out.extend([EXTENDED_MESSAGE, 0]);
         }
+        if let Some(role) = self.role {
+            out.extend([ROLE, 1, role]);
+        }
         if let Some(restart) = &self.graceful_restart {
             restart.encode(out);
         }
@@ -138,12 +162,13 @@ impl Capabilities {
         if self.enhanced_refresh {
             out.extend([ENHANCED_ROUTE_REFRESH, 0]);
         }
-        if !self.long_lived.is_empty() {
-            out.extend([LONG_LIVED_GRACEFUL_RESTART, list_len(self.long_lived.len(), 7)]);
-            for (family, seconds) in &self.long_lived {
-                let [high, low] = family.afi().to_be_bytes();
-                let [_, a, b, c] = seconds.to_be_bytes();
-                out.extend([high, low, 1, GR_FORWARDING, a, b, c]);
+        if let Some(families) = &self.long_lived {
+            out.extend([LONG_LIVED_GRACEFUL_RESTART, list_len(families.len(), 7)]);
+            for entry in families {
+                let [high, low] = entry.family.afi().to_be_bytes();
+                let [_, a, b, c] = entry.stale_seconds.to_be_bytes();
+                let flags = if entry.forwarding { GR_FORWARDING } else { 0 };
+                out.extend([high, low, 1, flags, a, b, c]);
             }
         }
     }
@@ -202,15 +227,17 @@ fn add_path(value: &[u8]) -> Vec<(Family, u8)> {
     list
 }
 
-fn long_lived(value: &[u8]) -> Vec<(Family, u32)> {
-    let mut list: Vec<(Family, u32)> = Vec::new();
-    for entry in value.chunks_exact(7) {
-        let &[high, low, safi, _, a, b, c] = entry else {
-            continue;
-        };
+fn long_lived(value: &[u8]) -> Vec<LongLived> {
+    let mut list: Vec<LongLived> = Vec::new();
+    let (entries, _) = value.as_chunks::<7>();
+    for &[high, low, safi, flags, a, b, c] in entries {
         if let Some(family) = Family::from_afi_safi(u16::from_be_bytes([high, low]), safi) {
-            list.retain(|(known, _)| *known != family);
-            list.push((family, u32::from_be_bytes([0, a, b, c])));
+            list.retain(|known| known.family != family);
+            list.push(LongLived {
+                family,
+                forwarding: flags & GR_FORWARDING != 0,
+                stale_seconds: u32::from_be_bytes([0, a, b, c]),
+            });
         }
     }
     list

@@ -93,6 +93,24 @@ impl Notification {
         Self::new(CEASE, CeaseSubcode::HardReset as u8, data)
     }
 
+    /// Whether it means the end of the session for good, so that routes are not to be kept for it (RFC 8538 §5).
+    pub fn is_final(&self) -> bool {
+        let last = [
+            CeaseSubcode::MaximumNumberOfPrefixes as u8,
+            CeaseSubcode::AdministrativeShutdown as u8,
+            CeaseSubcode::PeerDeconfigured as u8,
+        ];
+        self.code == CEASE && last.contains(&self.subcode)
+    }
+
+    /// The NOTIFICATION inside a Hard Reset (RFC 8538 §3.1).
+    fn cause(&self) -> Option<Self> {
+        match self.data.as_slice() {
+            [code, subcode, data @ ..] if self.is_hard_reset() => Some(Self::new(*code, *subcode, data)),
+            _ => None,
+        }
+    }
+
     /// Whether it asks for the routes to go at once, whatever was agreed on restarts (RFC 8538 §3).
     pub fn is_hard_reset(&self) -> bool {
         self.code == CEASE && self.subcode == CeaseSubcode::HardReset as u8
@@ -180,6 +198,9 @@ impl Notification {
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}/{})", self.name(), self.code, self.subcode)?;
+        if let Some(cause) = self.cause().filter(|cause| !cause.is_hard_reset()) {
+            return write!(f, ": {cause}");
+        }
         if let Some(text) = self.text() {
             write!(f, ": {text:?}")
         } else if self.data.is_empty() {

@@ -87,6 +87,8 @@ fn judge_value(kind: u8, value: &[u8], context: &UpdateContext) -> Judgement {
         }
         attribute::COMMUNITIES => multiple(4, "COMMUNITIES has a wrong length"),
         attribute::EXTENDED_COMMUNITIES => multiple(8, "EXTENDED COMMUNITIES has a wrong length"),
+        // RFC 9234 §5.
+        attribute::ONLY_TO_CUSTOMER if length != 4 => withdraw(5, "ONLY_TO_CUSTOMER has a wrong length"),
         attribute::LARGE_COMMUNITY => multiple(12, "LARGE_COMMUNITY has a wrong length"),
         // RFC 6793 §4.1: a speaker with four octets does not send them; §6: malformed ones are discarded.
         attribute::AS4_PATH | attribute::AS4_AGGREGATOR if context.as4 => Judgement::Ignore,

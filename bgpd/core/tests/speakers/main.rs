@@ -6,9 +6,14 @@
     reason = "the lints know test functions, not the network that they share"
 )]
 
+mod drain;
+mod dynamic;
+mod faults;
 mod hostile;
+mod long_lived;
 mod net;
 mod restart;
+mod roles;
 mod routes;
 mod sessions;
 mod simulation;

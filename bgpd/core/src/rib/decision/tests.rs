@@ -54,6 +54,8 @@ fn path(spec: &Spec) -> Path {
     let attrs = Interner::default().intern(&block);
     Path::own(Way {
         origin: Origin::Peer(Arc::new(PeerInfo {
+            remote_as: 0,
+            role: None,
             id: PeerId(u32::from(spec.id)),
             name: spec.id.to_string(),
             address: Ipv4Addr::new(10, 0, 0, spec.id).into(),

@@ -1,4 +1,4 @@
-use super::super::capability::GracefulRestart;
+use super::super::capability::{GracefulRestart, LongLived};
 use super::*;
 use crate::family::Family;
 
@@ -27,7 +27,13 @@ fn sample() -> Open {
                 restart_seconds: 120,
                 families: vec![(Family::Ipv4, true), (Family::Ipv6, false)],
             }),
-            long_lived: vec![(Family::Ipv6, 70_000)],
+            long_lived: Some(vec![LongLived {
+                family: Family::Ipv6,
+                forwarding: true,
+                stale_seconds: 70_000,
+            }]),
+            role: Some(3),
+            role_conflict: false,
             add_path: vec![(Family::Ipv4, 1)],
             ..Capabilities::default()
         },
@@ -52,7 +58,8 @@ fn reads_what_bird_sends() {
         (120, vec![(Family::Ipv4, true)])
     );
     // LLGR with a wrong length is as good as none.
-    assert!(open.capabilities.long_lived.is_empty());
+    // It knows of long-lived stale routes, and asks for none to be kept.
+    assert_eq!(open.capabilities.long_lived, Some(Vec::new()));
 }
 
 #[test]
@@ -61,7 +68,7 @@ fn what_is_encoded_is_parsed_again() {
     let mut bytes = Vec::new();
     open.encode(&mut bytes);
     // RFC 6793 §4.1: AS_TRANS in the short field.
-    assert_eq!(&bytes[16..24], [0, 90, 1, 4, 0x5b, 0xa0, 0, 90]);
+    assert_eq!(&bytes[16..24], [0, 93, 1, 4, 0x5b, 0xa0, 0, 90]);
     assert_eq!(usize::from(bytes[17]), bytes.len());
     assert_eq!(Open::parse(&bytes[19..]), Ok(open));
 }
