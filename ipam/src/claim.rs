@@ -112,7 +112,8 @@ impl Store {
     async fn announce(&self, owner: &Owner, cidr: &IpNet) -> StoreResult<BlockAffinity> {
         let (_, host) = owner.parts();
         let Some(found) = self.affinity(host, cidr).await? else {
-            return self.client.create(&new_affinity(owner, cidr)).await;
+            let pending = new_affinity(owner, cidr, AffinityState::Pending);
+            return self.client.create(&pending).await;
         };
         if found.spec.state.is_confirmed() || found.spec.state == AffinityState::Pending {
             return Ok(found);
@@ -165,7 +166,7 @@ impl Store {
         if moved || (conditions.empty && !block.is_empty()) {
             return Err(Error::NotEmpty { cidr: *cidr });
         }
-        Ok(self.take_back(affinity, stored, block).await)
+        Ok(self.take_back(owner, affinity, stored, block).await)
     }
 
     /// The affinity of a block that is not of its owner goes. It may be what is left of an earlier attempt.
@@ -191,6 +192,7 @@ impl Store {
 
     async fn take_back(
         &self,
+        owner: &Owner,
         affinity: Option<BlockAffinity>,
         stored: IPAMBlock,
         block: Block,
@@ -198,7 +200,13 @@ impl Store {
         let affinity = match affinity {
             Some(affinity) if is_left_out(Step::AnnounceRelease) => Some(affinity),
             Some(affinity) => Some(self.set_state(affinity, AffinityState::PendingDeletion).await?),
-            None => None,
+            None if is_left_out(Step::ProveMissing) => None,
+            // An old answer may hide an affinity, which would outlive its block. One that is there refuses this, and
+            // then both are read again.
+            None => {
+                let leaving = new_affinity(owner, &block.cidr(), AffinityState::PendingDeletion);
+                Some(self.client.create(&leaving).await?)
+            }
         };
         if block.is_empty() {
             self.remove(&stored).await?;
@@ -220,10 +228,10 @@ fn without_owner(stored: IPAMBlock, mut block: Block) -> IPAMBlock {
     IPAMBlock { spec, ..stored }
 }
 
-fn new_affinity(owner: &Owner, cidr: &IpNet) -> BlockAffinity {
+fn new_affinity(owner: &Owner, cidr: &IpNet, state: AffinityState) -> BlockAffinity {
     let (type_, host) = owner.parts();
     let spec = BlockAffinitySpec {
-        state: AffinityState::Pending,
+        state,
         node: host.to_owned(),
         type_: type_.to_owned(),
         cidr: cidr.to_string(),

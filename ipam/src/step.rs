@@ -38,6 +38,8 @@ steps! {
     DeleteByUid,
     /// An affinity is pendingDeletion before its block goes.
     AnnounceRelease,
+    /// An affinity that was not found is made, as pendingDeletion, before its block goes.
+    ProveMissing,
     /// A block is written before a pending affinity for it is confirmed.
     FenceClaim,
     /// The journal of a reserve is written before an address is promised.

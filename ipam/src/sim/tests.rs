@@ -239,7 +239,7 @@ fn revealing(step: Step) -> (Scene, Scope) {
         Step::LookForLost | Step::NoticeReassigned | Step::FenceHandle => Some(Fault::Lose),
         Step::DeleteByUid => Some(Fault::Delay),
         Step::CountFirst => Some(Fault::Kill),
-        Step::ProveUnknown => Some(Fault::Old),
+        Step::ProveUnknown | Step::ProveMissing => Some(Fault::Old),
         _ => None,
     };
     let (scene, faults, switches) = match step {
@@ -303,6 +303,11 @@ fn revealing(step: Step) -> (Scene, Scope) {
                 0,
                 0,
             )
+        }
+        // While one process claims, an old answer tells another one that the block has no affinity.
+        Step::ProveMissing => {
+            let actions = vec![vec![assign("net.0")], vec![leave(0)]];
+            (scene("10.0.0.0/31", 31, vec![], actions), 1, 3)
         }
         // One process of a node claims what another one gives up.
         Step::FenceClaim => {
