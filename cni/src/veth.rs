@@ -5,12 +5,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
-use caracal_linux::netlink::{Link, MacAddr, Netlink, Route, SCOPE_LINK, TABLE_LOCAL, VethEnd};
+use caracal_linux::netlink::{
+    Direct, Link, MacAddr, Netlink, Request, Route, SCOPE_LINK, TABLE_LOCAL, VethEnd,
+};
 use caracal_linux::netns::NetNs;
 use caracal_linux::sysctl;
 use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 
 use crate::error::{Code, Error, Result};
 
@@ -29,23 +34,29 @@ const PROTOCOL_BOOT: u8 = 3;
 const LINK_LOCAL_TRIES: u32 = 20;
 const LINK_LOCAL_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often, and how far apart, it is looked whether a device can send.
-const RUNNING_TRIES: u32 = 2000;
-const RUNNING_PAUSE: Duration = Duration::from_millis(1);
+/// How long, and how far apart at first and at most, it is looked whether a device can send.
+const RUNNING_TIMEOUT: Duration = Duration::from_secs(3);
+const RUNNING_PAUSE: Duration = Duration::from_micros(50);
+const RUNNING_PAUSE_MAX: Duration = Duration::from_millis(2);
+/// How far apart it is looked whether a device is out of sight.
+const GONE_PAUSE: Duration = Duration::from_micros(300);
+/// How often, and how far apart, it is looked whether an IPv6 address can be reached.
+const OWN_TRIES: u32 = 2000;
+const OWN_PAUSE: Duration = Duration::from_millis(1);
 
 /// What to make.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan<'a> {
+#[derive(Clone, Debug)]
+pub struct Plan {
     /// The container's namespace.
-    pub netns: &'a NetNs,
+    pub netns: Arc<NetNs>,
     /// Device in the container.
-    pub ifname: &'a str,
+    pub ifname: String,
     /// Device on the host.
-    pub host_name: &'a str,
+    pub host_name: String,
     /// Addresses, of full length.
-    pub addresses: &'a [IpNet],
+    pub addresses: Vec<IpNet>,
     /// Destinations through the host.
-    pub routes: &'a [IpNet],
+    pub routes: Vec<IpNet>,
     /// MTU of both; the kernel's if absent.
     pub mtu: Option<u32>,
     /// Queues of both.
@@ -58,7 +69,7 @@ pub struct Plan<'a> {
     pub host_routes: bool,
 }
 
-impl Plan<'_> {
+impl Plan {
     fn has(&self, v6: bool) -> bool {
         self.addresses.iter().any(|net| net.addr().is_ipv6() == v6)
     }
@@ -68,71 +79,105 @@ impl Plan<'_> {
 ///
 /// # Errors
 /// Whatever the kernel refuses. The pair may be left: the caller deletes the host end by its name.
-pub async fn attach(plan: &Plan<'_>) -> Result<Link> {
-    let host = Netlink::open()?;
-    remove(&host, plan.host_name).await?;
-    create(&host, plan).await?;
-    let pod = enter(plan)?;
-    let near = host.link_by_name(plan.host_name).await?;
-    let far = pod.link_by_name(plan.ifname).await?;
-    set_host_parameters(plan)?;
-    host.set_up(near.index).await?;
-    pod.set_up(far.index).await?;
-    set_container(&pod, far.index, plan).await?;
+pub async fn attach(plan: Plan) -> Result<Link> {
+    let plan = Arc::new(plan);
+    let (near, far) = in_kernel({
+        let plan = Arc::clone(&plan);
+        move || make(&plan)
+    })
+    .await?;
     if plan.has(true) {
-        wait_for_link_local(&host, near.index).await?;
-        wait_for_own_addresses(&pod, plan).await?;
+        let pod = Netlink::open_in(&plan.netns)?;
+        wait_for_link_local(&Netlink::open()?, near.index).await?;
+        wait_for_own_addresses(&pod, &plan).await?;
     }
-    if plan.host_routes {
-        add_host_routes(&host, near.index, plan).await?;
-    }
-    // Last: the kernel activates them meanwhile.
-    wait_until_running(&host, near.index).await?;
-    wait_until_running(&pod, far.index).await?;
     Ok(far)
 }
 
-/// Sets the container's parameters and connects to its namespace, with one visit: each is a thread.
-fn enter(plan: &Plan<'_>) -> Result<Netlink> {
-    let runtime = tokio::runtime::Handle::current();
-    plan.netns.run(move || {
-        let _guard = runtime.enter();
-        set_container_parameters(plan)?;
-        Ok(Netlink::open()?)
-    })?
+/// Runs work that waits for the kernel on a thread of its own.
+async fn in_kernel<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        Err(Error::new(
+            Code::Internal,
+            format!("the kernel's part ended early: {error}"),
+        ))
+    })
 }
 
-async fn create(host: &Netlink, plan: &Plan<'_>) -> Result<()> {
+/// Returns both ends.
+fn make(plan: &Plan) -> Result<(Link, Link)> {
+    let mut host = Direct::open()?;
+    let near = create(&mut host, plan)?;
+    set_host_parameters(plan)?;
+    host.one(Request::Up(near.index))?;
+    // One visit of the container's namespace: each is a thread. The socket stays there.
+    let (mut pod, far) = plan.netns.run(|| -> Result<(Direct, Link)> {
+        set_container_parameters(plan)?;
+        let mut pod = Direct::open()?;
+        let far = set_container(&mut pod, near.peer, plan)?;
+        Ok((pod, far))
+    })??;
+    if plan.host_routes {
+        add_host_routes(&mut host, near.index, plan)?;
+    }
+    // Last: the kernel activates them meanwhile.
+    wait_until_running(&mut host, &plan.host_name)?;
+    wait_until_running(&mut pod, &plan.ifname)?;
+    Ok((near, far))
+}
+
+fn create(host: &mut Direct, plan: &Plan) -> Result<Link> {
     let queues = Some(plan.queues).filter(|queues| *queues > 1);
     let near = VethEnd {
         mac: Some(HOST_MAC),
         mtu: plan.mtu,
         queues,
-        ..VethEnd::named(plan.host_name)
+        ..VethEnd::named(&plan.host_name)
     };
     let far = VethEnd {
         mac: plan.mac,
         mtu: plan.mtu,
-        netns: Some(plan.netns),
+        netns: Some(&plan.netns),
         queues,
-        ..VethEnd::named(plan.ifname)
+        ..VethEnd::named(&plan.ifname)
     };
-    host.create_veth(near, far).await.map_err(|error| {
+    let mut answers = host
+        .ask(&[
+            Request::Delete(&plan.host_name),
+            Request::Veth(near, far),
+            Request::Link(&plan.host_name),
+        ])
+        .into_iter();
+    if let Some(Err(error)) = answers.next()
+        && !error.is_not_found()
+    {
+        return Err(error.into());
+    }
+    if let Some(Err(error)) = answers.next() {
         let exists = error.is_exists();
         let error = Error::from(error);
         if exists {
-            return error.hint(format_args!(
+            return Err(error.hint(format_args!(
                 "the container has an interface {} already: call DEL for it first",
                 plan.ifname
-            ));
+            )));
         }
-        error
-    })
+        return Err(error);
+    }
+    match answers.next() {
+        Some(Ok(Some(near))) => Ok(near),
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(None)) | None => Err(Error::new(
+            Code::Internal,
+            format!("the kernel does not describe {}", plan.host_name),
+        )),
+    }
 }
 
 /// The host end answers for every address that the pod asks for, and forwards.
-fn set_host_parameters(plan: &Plan<'_>) -> Result<()> {
-    let name = plan.host_name;
+fn set_host_parameters(plan: &Plan) -> Result<()> {
+    let name = plan.host_name.as_str();
     if plan.has(false) {
         let conf = |key| ["net", "ipv4", "conf", name, key];
         sysctl::write(&conf("route_localnet"), "1")?;
@@ -163,43 +208,62 @@ fn try_write(parts: &[&str], value: &str) {
 }
 
 /// Runs in the container's namespace.
-fn set_container_parameters(plan: &Plan<'_>) -> Result<()> {
+fn set_container_parameters(plan: &Plan) -> Result<()> {
     let forwarding = if plan.allow_ip_forwarding { "1" } else { "0" };
     if plan.has(false) {
         sysctl::write(&["net", "ipv4", "ip_forward"], forwarding)?;
     }
     if plan.has(true) {
-        for device in ["all", "default", "lo", plan.ifname] {
+        for device in ["all", "default", "lo", &plan.ifname] {
             sysctl::write(&["net", "ipv6", "conf", device, "disable_ipv6"], "0")?;
         }
-        sysctl::write(&["net", "ipv6", "conf", plan.ifname, "accept_dad"], "0")?;
+        sysctl::write(&["net", "ipv6", "conf", &plan.ifname, "accept_dad"], "0")?;
         sysctl::write(&["net", "ipv6", "conf", "all", "forwarding"], forwarding)?;
     }
     Ok(())
 }
 
-async fn set_container(pod: &Netlink, index: u32, plan: &Plan<'_>) -> Result<()> {
-    for address in plan.addresses {
-        pod.add_address(index, *address).await?;
-    }
-    for gateway in gateways(plan) {
-        // Without a default route on the host nothing would answer for the gateway.
-        pod.set_neighbour(index, gateway, HOST_MAC).await?;
+/// Takes the container's end up with everything on it, and returns it.
+fn set_container(pod: &mut Direct, index: Option<u32>, plan: &Plan) -> Result<Link> {
+    let index = match index {
+        Some(index) => index,
+        None => pod.link(&plan.ifname)?.index,
+    };
+    let mut routes = Vec::new();
+    let gateways = gateways(plan);
+    for gateway in &gateways {
         if gateway.is_ipv4() {
-            let on_link = Route::unicast(gateway.into()).dev(index);
-            pod.replace_route(&on_link.scope(SCOPE_LINK).protocol(PROTOCOL_BOOT))
-                .await?;
+            let on_link = Route::unicast((*gateway).into()).dev(index);
+            routes.push(on_link.scope(SCOPE_LINK).protocol(PROTOCOL_BOOT));
         }
         let same_family = |net: &&IpNet| net.addr().is_ipv6() == gateway.is_ipv6();
         for destination in plan.routes.iter().filter(same_family) {
-            let route = Route::unicast(*destination).via(gateway).dev(index);
-            pod.replace_route(&route.protocol(PROTOCOL_BOOT)).await?;
+            let route = Route::unicast(*destination).via(*gateway).dev(index);
+            routes.push(route.protocol(PROTOCOL_BOOT));
         }
     }
-    Ok(())
+    let mut requests = vec![Request::Up(index)];
+    requests.extend(plan.addresses.iter().map(|one| Request::Address(index, *one)));
+    // Without a default route on the host nothing would answer for the gateway.
+    let neighbours = gateways
+        .iter()
+        .map(|gateway| Request::Neighbour(index, *gateway, HOST_MAC));
+    requests.extend(neighbours);
+    requests.extend(routes.iter().map(Request::ReplaceRoute));
+    requests.push(Request::Link(&plan.ifname));
+    let mut far = None;
+    for answer in pod.ask(&requests) {
+        far = answer?;
+    }
+    far.ok_or_else(|| {
+        Error::new(
+            Code::Internal,
+            format!("the kernel does not describe {}", plan.ifname),
+        )
+    })
 }
 
-fn gateways(plan: &Plan<'_>) -> Vec<IpAddr> {
+fn gateways(plan: &Plan) -> Vec<IpAddr> {
     let v4 = plan.has(false).then_some(IpAddr::V4(GATEWAY_V4));
     let v6 = plan.has(true).then_some(IpAddr::V6(GATEWAY_V6));
     v4.into_iter().chain(v6).collect()
@@ -233,8 +297,8 @@ async fn wait_for_link_local(host: &Netlink, index: u32) -> Result<()> {
 }
 
 /// The kernel makes an IPv6 address deliverable in the background; until then it drops what comes for it.
-async fn wait_for_own_addresses(pod: &Netlink, plan: &Plan<'_>) -> Result<()> {
-    for _ in 0..RUNNING_TRIES {
+async fn wait_for_own_addresses(pod: &Netlink, plan: &Plan) -> Result<()> {
+    for _ in 0..OWN_TRIES {
         let routes = pod.routes_of(true).await?;
         let is_there = |address: &IpNet| {
             routes
@@ -245,41 +309,56 @@ async fn wait_for_own_addresses(pod: &Netlink, plan: &Plan<'_>) -> Result<()> {
         if own.all(is_there) {
             return Ok(());
         }
-        tokio::time::sleep(RUNNING_PAUSE).await;
+        tokio::time::sleep(OWN_PAUSE).await;
     }
     tracing::warn!(iface = plan.ifname, "an IPv6 address is still not usable");
     Ok(())
 }
 
 /// What the container sends first would be lost while the kernel still activates the device.
-async fn wait_until_running(netlink: &Netlink, index: u32) -> Result<()> {
-    for _ in 0..RUNNING_TRIES {
-        if netlink.link_by_index(index).await?.running {
+fn wait_until_running(socket: &mut Direct, name: &str) -> Result<()> {
+    let start = Instant::now();
+    let mut pause = RUNNING_PAUSE;
+    while start.elapsed() < RUNNING_TIMEOUT {
+        if socket.link(name)?.running {
             return Ok(());
         }
-        tokio::time::sleep(RUNNING_PAUSE).await;
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(RUNNING_PAUSE_MAX);
     }
-    tracing::warn!(ifindex = index, "interface is still not running");
+    tracing::warn!(iface = name, "interface is still not running");
     Ok(())
 }
 
-async fn add_host_routes(host: &Netlink, index: u32, plan: &Plan<'_>) -> Result<()> {
-    for address in plan.addresses {
-        let mut route = Route::unicast(*address).dev(index).protocol(PROTOCOL_FELIX);
-        if address.addr().is_ipv4() {
-            route = route.scope(SCOPE_LINK);
-        }
-        match host.add_route(&route).await {
-            Ok(()) => {}
-            Err(error) if error.is_exists() => check_same_route(host, index, &route, plan.host_name).await?,
+fn add_host_routes(host: &mut Direct, index: u32, plan: &Plan) -> Result<()> {
+    let routes: Vec<Route> = plan
+        .addresses
+        .iter()
+        .map(|address| {
+            let route = Route::unicast(*address).dev(index).protocol(PROTOCOL_FELIX);
+            if address.addr().is_ipv4() {
+                route.scope(SCOPE_LINK)
+            } else {
+                route
+            }
+        })
+        .collect();
+    let requests: Vec<Request<'_>> = routes.iter().map(Request::AddRoute).collect();
+    for (route, answer) in routes.iter().zip(host.ask(&requests)) {
+        match answer {
+            Ok(_) => {}
+            Err(error) if error.is_exists() => check_same_route(index, route, &plan.host_name)?,
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
 }
 
-async fn check_same_route(host: &Netlink, index: u32, wanted: &Route, name: &str) -> Result<()> {
-    let routes = host.routes_of(wanted.destination.addr().is_ipv6()).await?;
+/// Somebody has a route to the address: felix may have been faster, with the same one.
+fn check_same_route(index: u32, wanted: &Route, name: &str) -> Result<()> {
+    let runtime = tokio::runtime::Handle::current();
+    let v6 = wanted.destination.addr().is_ipv6();
+    let routes = runtime.block_on(async { Netlink::open()?.routes_of(v6).await })?;
     let conflict = routes.iter().find(|route| {
         route.destination == wanted.destination && route.table == wanted.table && route.oif != Some(index)
     });
@@ -299,16 +378,39 @@ async fn check_same_route(host: &Netlink, index: u32, wanted: &Route, name: &str
     .hint("another workload uses the address, or a route was left behind: see `ip route`"))
 }
 
-async fn remove(netlink: &Netlink, name: &str) -> Result<bool> {
-    let link = match netlink.link_by_name(name).await {
-        Ok(link) => link,
-        Err(error) if error.is_not_found() => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    match netlink.delete_link(link.index).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_not_found() => Ok(false),
-        Err(error) => Err(error.into()),
+/// Deletes a device of the calling thread's namespace, and waits until it is out of sight.
+///
+/// By then it is down, its routes are gone and its name is free. The kernel goes on for some 20 ms until no processor
+/// can hold a reference; nobody needs to wait for that, so the request has a thread of its own.
+fn remove(name: &str) -> Result<bool> {
+    if if_nametoindex(name) == Err(Errno::ENODEV) {
+        return Ok(false);
+    }
+    let (done, verdict) = std::sync::mpsc::sync_channel(1);
+    let owned = name.to_owned();
+    // A thread begins in the namespace of the one that starts it.
+    std::thread::Builder::new()
+        .name("unplug".to_owned())
+        .spawn(move || {
+            let removed = Direct::open().and_then(|mut host| host.one(Request::Delete(&owned)));
+            // Nobody listens any more when the device was out of sight before.
+            let _ = done.send(removed);
+        })
+        .map_err(|error| Error::new(Code::Io, format!("start a thread: {error}")))?;
+    loop {
+        match verdict.recv_timeout(GONE_PAUSE) {
+            Ok(Ok(_)) => return Ok(true),
+            Ok(Err(error)) if error.is_not_found() => return Ok(false),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(RecvTimeoutError::Timeout) if if_nametoindex(name) == Err(Errno::ENODEV) => return Ok(true),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new(
+                    Code::Internal,
+                    format!("the removal of {name} ended early"),
+                ));
+            }
+        }
     }
 }
 
@@ -317,7 +419,8 @@ async fn remove(netlink: &Netlink, name: &str) -> Result<bool> {
 /// # Errors
 /// When the kernel refuses.
 pub async fn remove_host_end(name: &str) -> Result<bool> {
-    remove(&Netlink::open()?, name).await
+    let name = name.to_owned();
+    in_kernel(move || remove(&name)).await
 }
 
 /// Deletes a device in a container. A namespace or device that is gone is success.
@@ -325,8 +428,9 @@ pub async fn remove_host_end(name: &str) -> Result<bool> {
 /// # Errors
 /// When the namespace cannot be entered or the kernel refuses.
 pub async fn remove_container_end(netns: caracal_linux::Result<Arc<NetNs>>, ifname: &str) -> Result<bool> {
+    let ifname = ifname.to_owned();
     match netns {
-        Ok(netns) => remove(&Netlink::open_in(&netns)?, ifname).await,
+        Ok(netns) => in_kernel(move || netns.run(|| remove(&ifname))?).await,
         Err(error) if error.is_not_found() => Ok(false),
         // The path of a namespace that ended stays behind as a plain file.
         Err(caracal_linux::Error::Invalid { .. }) => Ok(false),

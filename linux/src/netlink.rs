@@ -6,6 +6,7 @@
 
 mod addresses;
 mod batch;
+mod direct;
 mod links;
 mod monitor;
 mod neighbours;
@@ -20,6 +21,7 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 
 pub use batch::{RouteBatch, RouteChange};
+pub use direct::{Direct, Request};
 pub use monitor::{Event, Monitor};
 pub use types::{
     Address, Link, MacAddr, Neighbour, NextHop, Route, RouteKind, Rule, RuleTarget, SCOPE_HOST, SCOPE_LINK,

@@ -291,13 +291,12 @@ fn unmanaged(addresses: &[IpAddr]) -> AddResult {
 
 async fn attach(job: &Job<'_>, addresses: &[IpNet], assigned: &AddResult) -> Result<String> {
     let device = &job.call.conf.device;
-    let host_name = job.endpoint.host_interface.as_str();
     let plan = Plan {
-        netns: &job.netns,
-        ifname: &job.call.ifname,
-        host_name,
-        addresses,
-        routes: &routes(job.call, addresses),
+        netns: Arc::clone(&job.netns),
+        ifname: job.call.ifname.clone(),
+        host_name: job.endpoint.host_interface.clone(),
+        addresses: addresses.to_vec(),
+        routes: routes(job.call, addresses),
         mtu: job.mtu,
         queues: device.queues,
         mac: job.wishes.mac,
@@ -307,7 +306,7 @@ async fn attach(job: &Job<'_>, addresses: &[IpNet], assigned: &AddResult) -> Res
             || !assigned.routes.is_empty()
             || matches!(job.wishes.source, Source::Unmanaged(_)),
     };
-    let link = veth::attach(&plan).await?;
+    let link = veth::attach(plan).await?;
     Ok(link.mac.map(|mac| mac.to_string()).unwrap_or_default())
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The address goes last, and only when nothing uses it any more: a failed DEL is repeated by the runtime.
 
+use caracal_datastore::Client;
+
 use super::{connect, ipam_conf};
 use crate::conf::Conf;
 use crate::delegate::{Changes, Delegate};
@@ -18,20 +20,31 @@ pub(super) async fn del(call: &Call) -> Result<()> {
     if let Some(store) = call.cluster.set_aside() {
         store.write_no_more(&call.container_id);
     }
-    let recorded = forget(call, &endpoint).await;
-    if let Err(Refused::Closed(error)) = recorded {
-        return Err(error);
-    }
-    let removed = remove_interface(call, &endpoint, matches!(recorded, Ok(true))).await;
+    let open = match open(call).await {
+        Err(Refused::Closed(error)) => return Err(error),
+        open => open,
+    };
+    // The kernel and the API server work at the same time.
+    let recorded = async {
+        match open {
+            Ok(client) => forget(call, &endpoint, client.as_ref()).await,
+            Err(refused) => Err(refused.into_error()),
+        }
+    };
+    let (recorded, removed) = futures::join!(recorded, remove_container_end(call));
+    let removed = match (removed, &recorded) {
+        // A process may keep a namespace whose path is gone; the host's end would stay for ever.
+        (Ok(()), Ok(true)) => veth::remove_host_end(&endpoint.host_interface).await.map(drop),
+        (removed, _) => removed,
+    };
     match (recorded, removed) {
         (Ok(_), Ok(())) => release(call, &endpoint).await,
-        (Err(refused), Ok(())) => Err(refused.into_error()),
-        (Ok(_), Err(error)) => Err(error),
-        (Err(refused), Err(error)) => Err(refused.into_error().hint(error)),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Err(refused), Err(error)) => Err(refused.hint(error)),
     }
 }
 
-/// Why the Pod could not be written.
+/// Why nothing can be written.
 enum Refused {
     /// The datastore is closed: nothing may be touched.
     Closed(Error),
@@ -47,42 +60,39 @@ impl Refused {
     }
 }
 
-/// Takes the addresses from the Pod. True when this container (not a newer one) is the pod's.
-async fn forget(call: &Call, endpoint: &Endpoint) -> Result<bool, Refused> {
+/// The way to the datastore, when it is open.
+async fn open(call: &Call) -> Result<Option<Client>, Refused> {
     let client = match connect(call).await {
         Ok(Some(client)) => client,
-        Ok(None) => return Ok(true),
+        Ok(None) => return Ok(None),
         Err(error) => return Err(Refused::Failed(error)),
     };
-    if let Err(error) = pod::check_ready(&call.cluster, &client).await {
-        let reachable = pod::is_reachable(&client).await;
-        return Err(if reachable {
-            Refused::Closed(error)
-        } else {
-            Refused::Failed(error)
-        });
+    match pod::check_ready(&call.cluster, &client).await {
+        Ok(()) => Ok(Some(client)),
+        Err(error) if pod::is_reachable(&client).await => Err(Refused::Closed(error)),
+        Err(error) => Err(Refused::Failed(error)),
     }
-    let Some((namespace, name)) = &endpoint.pod else {
+}
+
+/// Takes the addresses from the Pod. True when this container (not a newer one) is the pod's.
+async fn forget(call: &Call, endpoint: &Endpoint, client: Option<&Client>) -> Result<bool> {
+    let (Some(client), Some((namespace, name))) = (client, &endpoint.pod) else {
         return Ok(true);
     };
     let known = call
         .cluster
         .at_hand()
         .and_then(|near| near.mirror.pod(namespace, name, None));
-    pod::clear_addresses(&client, namespace, name, &call.container_id, known)
-        .await
-        .map_err(Refused::Failed)
+    pod::clear_addresses(client, namespace, name, &call.container_id, known).await
 }
 
-async fn remove_interface(call: &Call, endpoint: &Endpoint, is_owner: bool) -> Result<()> {
-    if !call.netns.is_empty() {
-        veth::remove_container_end(call.open_netns(), &call.ifname).await?;
+async fn remove_container_end(call: &Call) -> Result<()> {
+    if call.netns.is_empty() {
+        return Ok(());
     }
-    if is_owner {
-        // A process may keep a namespace whose path is gone; the host's end would stay for ever.
-        veth::remove_host_end(&endpoint.host_interface).await?;
-    }
-    Ok(())
+    veth::remove_container_end(call.open_netns(), &call.ifname)
+        .await
+        .map(drop)
 }
 
 async fn release(call: &Call, endpoint: &Endpoint) -> Result<()> {

@@ -48,23 +48,9 @@ impl Netlink {
     /// # Errors
     /// `is_exists` when the device has it already.
     pub async fn add_address(&self, index: u32, address: IpNet) -> Result<()> {
-        let mut message = address_message(index, address);
-        if address.addr().is_ipv6() {
-            message.header.flags |= AddressHeaderFlags::Nodad;
-            message
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-        if let IpNet::V4(net) = address
-            && net.prefix_len() < 31
-        {
-            message
-                .attributes
-                .push(AddressAttribute::Broadcast(net.broadcast()));
-        }
         self.request(
             || format!("add address {address} to link {index}"),
-            RouteNetlinkMessage::NewAddress(message),
+            RouteNetlinkMessage::NewAddress(new_address_message(index, address)),
             NLM_F_CREATE | NLM_F_EXCL,
         )
         .await
@@ -82,6 +68,24 @@ impl Netlink {
         )
         .await
     }
+}
+
+pub(super) fn new_address_message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = address_message(index, address);
+    if address.addr().is_ipv6() {
+        message.header.flags |= AddressHeaderFlags::Nodad;
+        message
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    if let IpNet::V4(net) = address
+        && net.prefix_len() < 31
+    {
+        message
+            .attributes
+            .push(AddressAttribute::Broadcast(net.broadcast()));
+    }
+    message
 }
 
 fn address_message(index: u32, address: IpNet) -> AddressMessage {

@@ -39,10 +39,7 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when there is none.
     pub async fn link_by_name(&self, name: &str) -> Result<Link> {
-        check_name(name)?;
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        self.get_link(&format!("look up link {name}"), message).await
+        self.get_link(&format!("look up link {name}"), named(name)?).await
     }
 
     /// The device with an index.
@@ -67,15 +64,9 @@ impl Netlink {
     /// # Errors
     /// `is_exists` when either name is taken in its namespace.
     pub async fn create_veth(&self, near: VethEnd<'_>, far: VethEnd<'_>) -> Result<()> {
-        let mut message = veth_end(near)?;
-        let peer = veth_end(far)?;
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]));
         self.new_link(
             || format!("create veth pair {} and {}", near.name, far.name),
-            message,
+            veth_message(near, far)?,
         )
         .await
     }
@@ -120,14 +111,9 @@ impl Netlink {
     }
 
     async fn set_admin(&self, index: u32, up: bool) -> Result<()> {
-        let mut message = numbered(index);
-        message.header.change_mask |= LinkFlags::Up;
-        if up {
-            message.header.flags |= LinkFlags::Up;
-        }
         self.set_link(
             || format!("set link {index} {}", if up { "up" } else { "down" }),
-            message,
+            up_message(index, up),
         )
         .await
     }
@@ -229,10 +215,36 @@ fn check_name(name: &str) -> Result<()> {
     ))
 }
 
-fn numbered(index: u32) -> LinkMessage {
+pub(super) fn numbered(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message
+}
+
+pub(super) fn named(name: &str) -> Result<LinkMessage> {
+    check_name(name)?;
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    Ok(message)
+}
+
+pub(super) fn up_message(index: u32, up: bool) -> LinkMessage {
+    let mut message = numbered(index);
+    message.header.change_mask |= LinkFlags::Up;
+    if up {
+        message.header.flags |= LinkFlags::Up;
+    }
+    message
+}
+
+pub(super) fn veth_message(near: VethEnd<'_>, far: VethEnd<'_>) -> Result<LinkMessage> {
+    let mut message = veth_end(near)?;
+    let peer = veth_end(far)?;
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    Ok(message)
 }
 
 fn veth_end(end: VethEnd<'_>) -> Result<LinkMessage> {

@@ -38,14 +38,9 @@ impl Netlink {
     /// # Errors
     /// `is_not_found` when the device is gone.
     pub async fn set_neighbour(&self, index: u32, address: IpAddr, mac: MacAddr) -> Result<()> {
-        let mut message = neighbour_message(index, address);
-        message.header.state = NeighbourState::Permanent;
-        message
-            .attributes
-            .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
         self.request(
             || format!("set neighbour {address} on link {index}"),
-            RouteNetlinkMessage::NewNeighbour(message),
+            RouteNetlinkMessage::NewNeighbour(permanent_message(index, address, mac)),
             NLM_F_CREATE | NLM_F_REPLACE,
         )
         .await
@@ -63,6 +58,15 @@ impl Netlink {
         )
         .await
     }
+}
+
+pub(super) fn permanent_message(index: u32, address: IpAddr, mac: MacAddr) -> NeighbourMessage {
+    let mut message = neighbour_message(index, address);
+    message.header.state = NeighbourState::Permanent;
+    message
+        .attributes
+        .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message
 }
 
 fn neighbour_message(index: u32, address: IpAddr) -> NeighbourMessage {
