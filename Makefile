@@ -64,7 +64,7 @@ test-chart: ## the chart without a cluster: lint, rendering, contradictions, ale
 test-docs: ## pages, links, commands and resources of the documentation
 	@scripts/test-docs.sh
 
-test-e2e: ## the chart on real nodes, judged by upstream's tests (PART=smoke NODES=2 FOCUS=Netpol PROXY=nftables KEEP=1)
+test-e2e: ## the chart on real nodes, judged by upstream's tests (PART=smoke|churn NODES=2 FOCUS=Netpol PROXY=nftables KEEP=1)
 	@scripts/test-e2e.sh $(PART)
 
 bench-ipam: ## allocations per second with 1, 10 and 100 nodes (CARACAL_BENCH_KUBECONFIG: on that server too)
