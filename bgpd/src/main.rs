@@ -51,7 +51,7 @@ struct Args {
     #[arg(long, value_name = "PATH", default_value = "/run/caracal/bgpd.sock")]
     control: PathBuf,
     /// Address of the metrics; `none` for no metrics.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9900")]
+    #[arg(long, env = "BGPD_METRICS", value_name = "ADDR:PORT", default_value = "127.0.0.1:9900")]
     metrics: String,
     /// Address of the health probes; `none` for no probes.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9098")]
