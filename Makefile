@@ -102,3 +102,7 @@ bench-felix-core: ## the policy calculation alone: time and memory at the sizes 
 .PHONY: bench-bgpd
 bench-bgpd: build ## bgpd beside BIRD, FRR and GoBGP (LONG=1: a million prefixes too)
 	@scripts/bench-bgpd.sh
+
+.PHONY: sim-bgpd
+sim-bgpd: ## BGP speakers against each other under faults from a seed (SEEDS=3000)
+	CARACAL_SIM_SEEDS=$(or $(SEEDS),3000) $(CARGO) test --locked -p caracal-bgpd-core --test speakers simulation -- --nocapture

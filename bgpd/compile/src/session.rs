@@ -37,7 +37,7 @@ pub(crate) fn peer(local: &Local<'_>, name: String, address: IpAddr, port: u16, 
     peer.port = port;
     peer.local_address = local.address(address.is_ipv4());
     peer.multihop = true;
-    peer.add_path = AddPath::Receive;
+    peer.add_path = AddPath::Both;
     peer.timers = Timers {
         hold_seconds: HOLD_SECONDS,
         ..Timers::default()

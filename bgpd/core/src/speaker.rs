@@ -10,6 +10,7 @@ mod flush;
 mod groups;
 mod import;
 mod kernel;
+mod paths;
 mod peer;
 mod restart;
 mod stale;
@@ -35,6 +36,7 @@ use crate::session::{Context, Effect, Identity, Session};
 use crate::wire::notification::{CeaseSubcode, Notification};
 use crate::wire::refresh::{Refresh, RefreshKind};
 use groups::{GroupId, UpdateGroup};
+use paths::PathIds;
 use peer::Peer;
 use restart::Restart;
 
@@ -52,6 +54,7 @@ pub struct Speaker {
     table: Table,
     interner: Interner,
     groups: BTreeMap<GroupId, UpdateGroup>,
+    path_ids: PathIds,
     out: VecDeque<Output>,
     rng: SmallRng,
     next_conn: u64,
@@ -83,6 +86,7 @@ impl Speaker {
             table: Table::default(),
             interner: Interner::default(),
             groups: BTreeMap::new(),
+            path_ids: PathIds::default(),
             next_group: 1,
             block: Vec::new(),
             out: VecDeque::new(),

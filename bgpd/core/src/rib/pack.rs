@@ -11,7 +11,7 @@ use super::attrs::Block;
 use super::rewrite::narrow;
 use super::way::Tag;
 use crate::family::Family;
-use crate::wire::encode;
+use crate::wire::encode::{self, Route};
 use crate::wire::mp::NextHop;
 
 /// A route as a peer gets it.
@@ -48,19 +48,31 @@ pub(crate) struct Packed {
 }
 
 /// Changes on their way into messages.
-#[derive(Debug, Default)]
-pub(crate) struct Packer {
-    withdrawn: Vec<(Option<Tag>, IpNet)>,
+#[derive(Debug)]
+pub(crate) struct Packer<R> {
+    withdrawn: Vec<(Option<Tag>, R)>,
     groups: Vec<(Advert, Tag)>,
-    announced: Vec<(u32, IpNet)>,
+    announced: Vec<(u32, R)>,
     index: HashMap<(Advert, Tag), u32>,
     moved: Vec<(Tag, IpNet)>,
 }
 
-impl Packer {
+impl<R> Default for Packer<R> {
+    fn default() -> Self {
+        Self {
+            withdrawn: Vec::new(),
+            groups: Vec::new(),
+            announced: Vec::new(),
+            index: HashMap::new(),
+            moved: Vec::new(),
+        }
+    }
+}
+
+impl<R: Route> Packer<R> {
     /// Adds a withdrawal. With a tag, peers that it keeps the route from do not get it.
-    pub(crate) fn withdraw(&mut self, prefix: IpNet, tag: Option<Tag>) {
-        self.withdrawn.push((tag, prefix));
+    pub(crate) fn withdraw(&mut self, route: R, tag: Option<Tag>) {
+        self.withdrawn.push((tag, route));
     }
 
     /// Adds a withdrawal for those alone that the tag keeps the route from.
@@ -69,7 +81,7 @@ impl Packer {
     }
 
     /// Adds an announcement.
-    pub(crate) fn announce(&mut self, prefix: IpNet, advert: &Advert, tag: Tag) {
+    pub(crate) fn announce(&mut self, route: R, advert: &Advert, tag: Tag) {
         let is_last = |(known, known_tag): &(Advert, Tag)| {
             *known_tag == tag
                 && known.attrs.is_same_object(&advert.attrs)
@@ -85,7 +97,7 @@ impl Packer {
                 u32::try_from(groups.len() - 1).unwrap_or(u32::MAX)
             })
         });
-        self.announced.push((at, prefix));
+        self.announced.push((at, route));
     }
 
     /// Writes what was added, of one family after the other.
@@ -100,11 +112,11 @@ impl Packer {
         self.withdrawn
             .sort_by_key(|(tag, _)| tag.map(|tag| (tag.peer, tag.originator)));
         for family in Family::ALL {
-            let same_tag = |a: &(Option<Tag>, IpNet), b: &(Option<Tag>, IpNet)| a.0 == b.0;
+            let same_tag = |a: &(Option<Tag>, R), b: &(Option<Tag>, R)| a.0 == b.0;
             for chunk in self.withdrawn.chunk_by(same_tag) {
-                let of_family = chunk.iter().map(|(_, prefix)| *prefix);
-                let prefixes: Vec<IpNet> = of_family
-                    .filter(|prefix| Family::of_prefix(prefix) == family)
+                let of_family = chunk.iter().map(|(_, route)| *route);
+                let prefixes: Vec<R> = of_family
+                    .filter(|route| Family::of_prefix(&route.prefix()) == family)
                     .collect();
                 let tag = chunk.first().and_then(|(tag, _)| *tag);
                 encode::withdraw(family, &prefixes, format.limit, |bytes, _| out.push(tag, bytes));
@@ -122,9 +134,9 @@ impl Packer {
         let mut prefixes = Vec::new();
         let announced = std::mem::take(&mut self.announced);
         for chunk in announced.chunk_by(|a, b| a.0 == b.0) {
-            let of_family = chunk.iter().map(|(_, prefix)| *prefix);
+            let of_family = chunk.iter().map(|(_, route)| *route);
             prefixes.clear();
-            prefixes.extend(of_family.filter(|prefix| Family::of_prefix(prefix) == family));
+            prefixes.extend(of_family.filter(|route| Family::of_prefix(&route.prefix()) == family));
             let at = chunk.first().map_or(0, |(group, _)| *group as usize);
             let Some((advert, tag)) = self.groups.get(at).filter(|_| !prefixes.is_empty()) else {
                 continue;
@@ -135,7 +147,7 @@ impl Packer {
             if !encode::announce(family, block, advert.next_hop, &prefixes, format.limit, emit) {
                 // RFC 4271 §9.2: a route that fits no message is not advertised, nor is its older form.
                 self.withdrawn
-                    .extend(prefixes.drain(..).map(|prefix| (None, prefix)));
+                    .extend(prefixes.drain(..).map(|route| (None, route)));
             }
         }
         self.announced = announced;

@@ -385,11 +385,14 @@ impl Table {
             .or_else(|| self.gone.get(&id).copied())
     }
 
-    /// Frees the number of a prefix of which nothing is left. The caller knows that nobody waits for it.
-    pub(crate) fn release(&mut self, id: PrefixId) {
-        let Some(entry) = self.entry_mut(id) else { return };
+    /// Frees the number of a prefix of which nothing is left; false when there is something. The caller knows that
+    /// nobody waits for it.
+    pub(crate) fn release(&mut self, id: PrefixId) -> bool {
+        let Some(entry) = self.entry_mut(id) else {
+            return false;
+        };
         if entry.is_free || entry.is_dirty || entry.chosen.is_some() || !entry.paths.is_empty() {
-            return;
+            return false;
         }
         entry.is_free = true;
         let prefix = entry.prefix;
@@ -405,6 +408,7 @@ impl Table {
             self.index = HashTable::new();
             self.kernel_routes.clear();
         }
+        true
     }
 
     /// Takes a report on a next hop.

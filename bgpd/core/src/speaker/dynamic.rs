@@ -74,6 +74,7 @@ impl Speaker {
         };
         self.names.remove(&peer.session.config.name);
         self.table.forget(id);
+        self.path_ids.forget(id);
         if let Some(at) = peer.armed {
             self.timers.remove(&(at, id));
         }

@@ -36,6 +36,8 @@ pub(crate) struct Exporter {
     stale_to_all: bool,
     /// This speaker is about to go.
     drain: bool,
+    /// All usable paths go to these peers, of IPv4, of IPv6 (RFC 7911).
+    sends_paths: [bool; 2],
     pub(crate) chain: Arc<Chain>,
     pub(crate) format: Format,
 }
@@ -52,6 +54,7 @@ impl PartialEq for Exporter {
                 rules.extended_next_hop,
                 rules.format,
                 (rules.role, rules.knows_stale, rules.stale_to_all, rules.drain),
+                rules.sends_paths,
             )
         };
         key(self) == key(other) && self.families == other.families && Arc::ptr_eq(&self.chain, &other.chain)
@@ -78,12 +81,25 @@ impl Exporter {
             knows_stale: agreed.long_lived.is_some(),
             stale_to_all: session.config.long_lived_partial && !info.ebgp,
             drain,
+            sends_paths: agreed.add_path_send,
             chain,
             format: Format {
                 as4: agreed.as4,
                 limit: agreed.message_limit(),
             },
         }
+    }
+
+    /// Whether all usable paths of any family go to these peers.
+    pub(super) fn sends_paths(&self) -> bool {
+        self.sends_paths.contains(&true)
+    }
+
+    /// Whether all usable paths to this prefix go to these peers.
+    pub(super) fn sends_paths_of(&self, prefix: &IpNet) -> bool {
+        self.sends_paths
+            .get(Family::of_prefix(prefix).index())
+            .is_some_and(|sends| *sends)
     }
 
     /// What matters of a tag for these peers: an originator is known inside the AS only.

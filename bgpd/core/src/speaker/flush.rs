@@ -9,17 +9,17 @@ use ipnet::IpNet;
 use super::Speaker;
 use super::groups::{GroupId, UpdateGroup, Walk, WalkKind};
 use super::kernel;
+use super::paths::Sources;
 use crate::family::Family;
 use crate::output::{KernelRoute, Output, RouteDelta};
 use crate::policy::eval::Chain;
-use crate::rib::attrs::Interner;
 use crate::rib::change_log::Position;
 use crate::rib::decision::{Rules, Selection};
 use crate::rib::pack::{Format, Packed, Packer};
 use crate::rib::path::Path;
-use crate::rib::table::{Entry, Table};
-use crate::rib::way::{PeerId, Way};
-use crate::wire::encode;
+use crate::rib::table::{Entry, PrefixId};
+use crate::rib::way::{PeerId, Tag, Way};
+use crate::wire::encode::{self, PathRoute, Route};
 use crate::wire::refresh::{Refresh, RefreshKind};
 
 /// Prefixes that a peer is told of between two looks at whether it still reads.
@@ -104,16 +104,38 @@ impl Speaker {
                 (None, None) => true,
                 _ => false,
             };
-            if !is_same {
-                for group in self.groups.values_mut() {
-                    let choices = [old.as_ref(), new.as_ref()];
-                    group.note((id, &prefix), before, choices, &mut self.interner);
-                }
-            }
             let is_lost = new.is_none();
-            self.table.choose(id, new);
+            self.table.choose(id, new.clone());
+            let choices = [old.as_ref(), new.as_ref()];
+            self.note(id, &prefix, before, choices, is_same);
             if is_lost {
                 self.release(id);
+            }
+        }
+    }
+
+    /// Notes for every group what it will have to be told.
+    fn note(
+        &mut self,
+        id: PrefixId,
+        prefix: &IpNet,
+        before: Option<Tag>,
+        choices: [Option<&Arc<Way>>; 2],
+        is_same: bool,
+    ) {
+        let mut sources = Sources {
+            table: &self.table,
+            interner: &mut self.interner,
+            path_ids: &mut self.path_ids,
+        };
+        for group in self.groups.values_mut() {
+            let sends_paths = group.exporter.sends_paths_of(prefix);
+            if !is_same {
+                group.note((id, prefix), before, choices, sources.interner, !sends_paths);
+            }
+            // The choice may be the same and another path not.
+            if sends_paths {
+                group.note_paths(id, &mut sources);
             }
         }
     }
@@ -174,13 +196,18 @@ impl Speaker {
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        let mut packer = Packer::default();
-        let progress = match work {
-            Work::Walk(walk) => walk_on(&mut packer, group, walk, &self.table, &mut self.interner),
-            Work::Log(position) => read_on(&mut packer, group, position, &self.table, &mut self.interner),
+        let mut sources = Sources {
+            table: &self.table,
+            interner: &mut self.interner,
+            path_ids: &mut self.path_ids,
+        };
+        // Most peers take one path to a prefix, whose messages are built of prefixes alone.
+        let (progress, packed) = if group.exporter.sends_paths() {
+            write::<PathRoute>(group, work, &mut sources)
+        } else {
+            write::<IpNet>(group, work, &mut sources)
         };
         let format = group.exporter.format;
-        let packed = packer.finish(format);
         for member in members {
             self.send(*member, work, progress, &packed, format);
         }
@@ -263,18 +290,31 @@ impl Speaker {
                 }
             }
         }
+        for id in &told {
+            group.forget_withdrawn(*id);
+        }
         told.into_iter().for_each(|id| self.release(id));
     }
 }
 
+/// Writes a portion.
+fn write<R: Route>(group: &mut UpdateGroup, work: Work, sources: &mut Sources<'_>) -> (Progress, Packed) {
+    let mut packer = Packer::<R>::default();
+    let progress = match work {
+        Work::Walk(walk) => walk_on(&mut packer, group, walk, sources),
+        Work::Log(position) => read_on(&mut packer, group, position, sources),
+    };
+    (progress, packer.finish(group.exporter.format))
+}
+
 /// Adds the next portion of a walk.
-fn walk_on(
-    packer: &mut Packer,
+fn walk_on<R: Route>(
+    packer: &mut Packer<R>,
     group: &mut UpdateGroup,
     walk: Walk,
-    table: &Table,
-    interner: &mut Interner,
+    sources: &mut Sources<'_>,
 ) -> Progress {
+    let table = sources.table;
     let wanted = |family: Family| match walk.kind {
         WalkKind::Refresh(only) => only == family,
         WalkKind::Initial | WalkKind::Again => true,
@@ -290,14 +330,19 @@ fn walk_on(
         if !wanted(Family::of_prefix(&entry.prefix)) {
             continue;
         }
+        if group.exporter.sends_paths_of(&entry.prefix) {
+            group.tell_paths(packer, id, entry, sources);
+            continue;
+        }
         let way = entry.chosen.as_ref();
-        let advert = way.and_then(|way| group.advert(&entry.prefix, way, interner));
+        let advert = way.and_then(|way| group.advert(&entry.prefix, way, sources.interner));
+        let route = R::of(entry.prefix, None);
         match (way, advert) {
             (Some(way), Some(advert)) => {
-                packer.announce(entry.prefix, &advert, group.exporter.tag(way.tag()));
+                packer.announce(route, &advert, group.exporter.tag(way.tag()));
             }
             // Other rules may have let it through.
-            _ if walk.kind == WalkKind::Again => packer.withdraw(entry.prefix, None),
+            _ if walk.kind == WalkKind::Again => packer.withdraw(route, None),
             _ => {}
         }
     }
@@ -305,31 +350,36 @@ fn walk_on(
 }
 
 /// Adds the next portion of a log.
-fn read_on(
-    packer: &mut Packer,
+fn read_on<R: Route>(
+    packer: &mut Packer<R>,
     group: &mut UpdateGroup,
     position: Position,
-    table: &Table,
-    interner: &mut Interner,
+    sources: &mut Sources<'_>,
 ) -> Progress {
+    let table = sources.table;
     let (changes, next) = group.log.read(position, PORTION);
     group.log.note_told(next);
     for change in changes {
         let Some(entry) = table.entry(change.id) else {
             continue;
         };
+        if group.exporter.sends_paths_of(&entry.prefix) {
+            group.tell_paths(packer, change.id, entry, sources);
+            continue;
+        }
         let tag = table.tag(change.id).map(|tag| group.exporter.tag(tag));
         let way = entry.chosen.as_ref();
-        let advert = way.and_then(|way| group.advert(&entry.prefix, way, interner));
+        let advert = way.and_then(|way| group.advert(&entry.prefix, way, sources.interner));
+        let route = R::of(entry.prefix, None);
         match (advert, tag) {
             (Some(advert), Some(tag)) => {
-                packer.announce(entry.prefix, &advert, tag);
+                packer.announce(route, &advert, tag);
                 if change.moved {
                     packer.withdraw_from(entry.prefix, tag);
                 }
             }
             // Those that the route was kept from never had it, unless it was somebody else's before.
-            (_, tag) => packer.withdraw(entry.prefix, tag.filter(|_| !change.moved)),
+            (_, tag) => packer.withdraw(route, tag.filter(|_| !change.moved)),
         }
     }
     Progress::Read(next)

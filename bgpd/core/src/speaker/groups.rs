@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::Speaker;
 use super::export::Exporter;
+use super::paths::Told;
 use crate::family::Family;
 use crate::rib::attrs::Interner;
 use crate::rib::change_log::{Change, ChangeLog, Position};
@@ -107,6 +108,8 @@ pub(crate) struct UpdateGroup {
     by_tag: HashMap<Tag, usize>,
     /// The last results, for prefixes that are reached the same way.
     memo: [Option<(Arc<Way>, Option<Advert>)>; 2],
+    /// Where all paths are told: those that members were told of.
+    pub(super) told: HashMap<PrefixId, Vec<Told>>,
 }
 
 impl UpdateGroup {
@@ -118,6 +121,7 @@ impl UpdateGroup {
             advertised: 0,
             by_tag: HashMap::new(),
             memo: [None, None],
+            told: HashMap::new(),
         }
     }
 
@@ -159,13 +163,15 @@ impl UpdateGroup {
         }
     }
 
-    /// Takes a changed choice; `before` is where the route came from, or last came from.
+    /// Takes a changed choice; `before` is where the route came from, or last came from. Where all paths are told
+    /// and not the choice, it is only counted.
     pub(super) fn note(
         &mut self,
         (id, prefix): (PrefixId, &IpNet),
         before: Option<Tag>,
         [old, new]: [Option<&Arc<Way>>; 2],
         interner: &mut Interner,
+        tells_choice: bool,
     ) {
         let lets = |way: Option<&Arc<Way>>| way.is_some_and(|way| self.exporter.lets_through(prefix, way));
         let [had, has] = [lets(old), lets(new)];
@@ -177,7 +183,7 @@ impl UpdateGroup {
         }
         let known = |tag: Option<Tag>| tag.map(|tag| self.exporter.tag(tag));
         let moved = before.is_some() && tags[1].is_some() && known(before) != known(tags[1]);
-        if !had && !has {
+        if (!had && !has) || !tells_choice {
             return;
         }
         if let (Some(old), Some(new), true) = (old, new, had && has && !moved) {
@@ -275,7 +281,9 @@ impl Speaker {
             return;
         }
         // What went meanwhile is in no table to walk.
+        let told = self.groups.get(&old.group).map(|group| group.told.clone());
         if let Some(group) = joined.and_then(|joined| self.groups.get_mut(&joined)) {
+            group.inherit(told.unwrap_or_default());
             for id in untold {
                 let change = Change {
                     id,
@@ -313,8 +321,10 @@ impl Speaker {
 
     /// Frees the number of a prefix of which nothing is left and nobody is still to be told.
     pub(super) fn release(&mut self, id: PrefixId) {
-        if !self.groups.values().any(|group| group.log.contains(id)) {
-            self.table.release(id);
+        if !self.groups.values().any(|group| group.log.contains(id)) && self.table.release(id) {
+            for group in self.groups.values_mut() {
+                group.told.remove(&id);
+            }
         }
     }
 }

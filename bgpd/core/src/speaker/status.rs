@@ -1,5 +1,6 @@
 //! The speaker's state as data.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -7,6 +8,7 @@ use thiserror::Error;
 
 use super::Speaker;
 use super::groups::Target;
+use super::paths;
 use super::peer::Peer;
 use crate::policy::{PeerType, Source};
 use crate::rib::attrs::{Attrs, Interner};
@@ -151,12 +153,22 @@ impl Speaker {
         let mut interner = Interner::default();
         let mut list = Vec::new();
         for entry in self.table.sorted() {
-            let Some(way) = &entry.chosen else { continue };
-            if target.is_echo(group.exporter.tag(way.tag())) {
-                continue;
-            }
-            if let Some(advert) = group.exporter.advert(&entry.prefix, way, &mut interner) {
-                list.push(sent(entry, way, &advert));
+            let ways: Vec<(u32, &Arc<Way>)> = if group.exporter.sends_paths_of(&entry.prefix) {
+                let told = |way| (self.path_ids.known(way), &way.used);
+                paths::of(entry, &self.table).map(told).collect()
+            } else {
+                entry.chosen.iter().map(|way| (0, way)).collect()
+            };
+            for (path_id, way) in ways {
+                if target.is_echo(group.exporter.tag(way.tag())) {
+                    continue;
+                }
+                if let Some(advert) = group.exporter.advert(&entry.prefix, way, &mut interner) {
+                    list.push(RouteStatus {
+                        path_id,
+                        ..sent(entry, way, &advert)
+                    });
+                }
             }
         }
         list

@@ -55,6 +55,62 @@ pub fn prefix(out: &mut Vec<u8>, prefix: &IpNet) {
     }
 }
 
+/// A route in an NLRI field: a prefix, or one with a path identifier in front (RFC 7911 §3).
+pub trait Route: Copy {
+    /// The route to a prefix; the identifier counts only where it is written.
+    fn of(prefix: IpNet, path_id: Option<u32>) -> Self;
+    /// The prefix.
+    fn prefix(&self) -> IpNet;
+    /// Octets that it takes.
+    fn octets(&self) -> usize;
+    /// Appends it.
+    fn append(&self, out: &mut Vec<u8>);
+}
+
+impl Route for IpNet {
+    fn of(prefix: IpNet, _path_id: Option<u32>) -> Self {
+        prefix
+    }
+
+    fn prefix(&self) -> IpNet {
+        *self
+    }
+
+    fn octets(&self) -> usize {
+        prefix_len(self)
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        prefix(out, self);
+    }
+}
+
+/// One of several paths to a prefix, or the only one where the family has no identifiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRoute {
+    prefix: IpNet,
+    path_id: Option<u32>,
+}
+
+impl Route for PathRoute {
+    fn of(prefix: IpNet, path_id: Option<u32>) -> Self {
+        Self { prefix, path_id }
+    }
+
+    fn prefix(&self) -> IpNet {
+        self.prefix
+    }
+
+    fn octets(&self) -> usize {
+        prefix_len(&self.prefix) + self.path_id.map_or(0, |_| 4)
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        out.extend(self.path_id.into_iter().flat_map(u32::to_be_bytes));
+        prefix(out, &self.prefix);
+    }
+}
+
 /// Where the routes of an UPDATE stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -69,11 +125,11 @@ enum Place {
 /// `attributes` is the block for this kind of session without NEXT_HOP and MP attributes, ascending by type. Calls
 /// `emit` with each message and the number of prefixes in it. Returns false, having written nothing, when the
 /// attributes leave no room for even one prefix (RFC 4271 §9.2: such a route is not advertised).
-pub fn announce(
+pub fn announce<R: Route>(
     family: Family,
     attributes: &[u8],
     next_hop: NextHop,
-    prefixes: &[IpNet],
+    prefixes: &[R],
     limit: usize,
     mut emit: impl FnMut(&[u8], usize),
 ) -> bool {
@@ -85,7 +141,7 @@ pub fn announce(
     let mut head = Vec::with_capacity(attributes.len() + 64);
     write_announce_head(&mut head, family, place, attributes, next_hop);
     let room = limit.saturating_sub(head.len());
-    if prefixes.iter().any(|prefix| prefix_len(prefix) > room) {
+    if prefixes.iter().any(|route| route.octets() > room) {
         return false;
     }
     let mut message = Vec::with_capacity(limit.min(4096));
@@ -102,7 +158,7 @@ pub fn announce(
 }
 
 /// Writes the UPDATEs that withdraw `prefixes`, like [`announce`].
-pub fn withdraw(family: Family, prefixes: &[IpNet], limit: usize, mut emit: impl FnMut(&[u8], usize)) {
+pub fn withdraw<R: Route>(family: Family, prefixes: &[R], limit: usize, mut emit: impl FnMut(&[u8], usize)) {
     let mut message = Vec::with_capacity(limit.min(4096));
     let mut rest = prefixes;
     while !rest.is_empty() {
@@ -202,13 +258,13 @@ fn write_unreach_head(message: &mut Vec<u8>, family: Family) {
 }
 
 /// Appends prefixes while they fit and returns how many, at least one.
-fn fill(message: &mut Vec<u8>, prefixes: &[IpNet], limit: usize) -> usize {
+fn fill<R: Route>(message: &mut Vec<u8>, routes: &[R], limit: usize) -> usize {
     let mut count = 0;
-    for next in prefixes {
-        if count > 0 && message.len() + prefix_len(next) > limit {
+    for next in routes {
+        if count > 0 && message.len() + next.octets() > limit {
             break;
         }
-        prefix(message, next);
+        next.append(message);
         count += 1;
     }
     count

@@ -6,6 +6,7 @@
     reason = "the lints know test functions, not the network that they share"
 )]
 
+mod add_path;
 mod drain;
 mod dynamic;
 mod faults;
