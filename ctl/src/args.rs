@@ -2,6 +2,7 @@
 
 mod ipam;
 mod node;
+mod policy;
 mod resource;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use node::{
     BgpCommand, BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, ClusterCommand, ClusterDiags, DatastoreCommand,
     Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags, NodeStatus,
 };
+pub use policy::{PolicyCommand, PolicyReport, PolicyTest, Trace};
 pub use resource::{
     Apply, Convert, Create, Crud, Delete, DryRun, Get, Label, Patch, PatchType, Replace, Source, Validate,
 };
@@ -113,6 +115,11 @@ pub enum Command {
     /// BGP sessions and routes of nodes
     #[command(subcommand)]
     Bgp(BgpCommand),
+    /// Would a connection pass, by which rule, and what would allow it
+    Trace(Trace),
+    /// Try policies, and find those that do nothing
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// What concerns the cluster
     #[command(subcommand)]
     Cluster(ClusterCommand),

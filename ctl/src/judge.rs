@@ -122,24 +122,30 @@ fn by_type<T: DeserializeOwned + Serialize>(object: &Value) -> Vec<FieldError> {
         map.remove("status");
         map.entry("spec").or_insert_with(|| serde_json::json!({}));
     }
-    let failed = |problem: String| FieldError {
+    match serde_json::from_value::<T>(object.clone()) {
+        Ok(typed) => lost_fields(&object, &typed),
+        Err(error) => vec![unreadable(error.to_string())],
+    }
+}
+
+/// What of an object got lost when it was read as its type.
+pub(crate) fn lost_fields<T: Serialize>(object: &Value, typed: &T) -> Vec<FieldError> {
+    let mut findings = Vec::new();
+    match serde_json::to_value(typed) {
+        Ok(known) => lost(object, &known, "", &mut findings),
+        Err(error) => findings.push(unreadable(error.to_string())),
+    }
+    findings
+}
+
+fn unreadable(problem: String) -> FieldError {
+    FieldError {
         layer: validate::Layer::Schema,
         field: "spec".to_owned(),
         value: String::new(),
         problem,
         remedy: "correct the field that it names".to_owned(),
-    };
-    let typed = match serde_json::from_value::<T>(object.clone()) {
-        Ok(typed) => typed,
-        Err(error) => return vec![failed(error.to_string())],
-    };
-    let known = match serde_json::to_value(&typed) {
-        Ok(known) => known,
-        Err(error) => return vec![failed(error.to_string())],
-    };
-    let mut findings = Vec::new();
-    lost(&object, &known, "", &mut findings);
-    findings
+    }
 }
 
 fn lost(given: &Value, known: &Value, path: &str, findings: &mut Vec<FieldError>) {

@@ -19,13 +19,16 @@ mod ipam;
 mod json_path;
 mod judge;
 mod node;
+mod policy;
 mod program;
 mod reference;
 mod resource;
+mod snapshot;
 mod speaker;
 mod store;
 mod table;
 mod terminal;
+mod trace;
 mod version;
 
 pub use connect::Access;
@@ -38,7 +41,9 @@ pub use terminal::Terminal;
 /// # Errors
 /// What the command was refused or failed with; its text is for the user.
 pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Access) -> Result<(), Failure> {
-    use args::{BgpCommand, ClusterCommand, Command, DatastoreCommand, IpamCommand, NodeCommand};
+    use args::{
+        BgpCommand, ClusterCommand, Command, DatastoreCommand, IpamCommand, NodeCommand, PolicyCommand,
+    };
     let global = arguments.global;
     let store = async || access.store(&global).await;
     match arguments.command {
@@ -57,6 +62,11 @@ pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Acces
         Command::Bgp(BgpCommand::Peers(peers)) => bgp::peers(terminal, access, &global, &peers).await,
         Command::Bgp(BgpCommand::Routes(routes)) => bgp::routes(terminal, access, &global, &routes).await,
         Command::Bgp(BgpCommand::Neighbor(neighbor)) => bgp::neighbor(terminal, &neighbor),
+        Command::Trace(trace) => Box::pin(trace::run(terminal, access, &global, &trace)).await,
+        Command::Policy(PolicyCommand::Test(test)) => policy::test::run(terminal, &test),
+        Command::Policy(PolicyCommand::Report(report)) => {
+            Box::pin(policy::report::run(terminal, access, &global, &report)).await
+        }
         Command::Ipam(command) => {
             let client = access.client(&global).await?;
             match command {

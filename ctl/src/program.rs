@@ -13,7 +13,15 @@ use crate::run;
 use crate::terminal::Terminal;
 
 /// Commands that calicoctl does not have.
-const OWN_COMMANDS: &[&str] = &["bgp", "completion", "convert", "man", "reference"];
+const OWN_COMMANDS: &[&str] = &[
+    "bgp",
+    "completion",
+    "convert",
+    "man",
+    "policy",
+    "reference",
+    "trace",
+];
 
 /// Carries out the command line of this process.
 #[must_use]

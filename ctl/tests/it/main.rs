@@ -7,6 +7,7 @@ mod datastore;
 mod form;
 mod ipam;
 mod node;
+mod policy;
 mod reference;
 mod refusal;
 mod verbs;

@@ -9,6 +9,8 @@ mod network;
 mod output;
 mod owners;
 mod plan;
+mod questions;
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -197,7 +199,7 @@ impl Core {
             local: &self.options.parameters,
             objects: self.cluster.configurations(),
             node: &self.options.node,
-            labels: self.cluster.node_labels(),
+            labels: self.cluster.labels_of(&self.options.node),
         });
         let (mut config, mut problems) = Config::from_spec(&merged.spec);
         config.backend = self.backend;

@@ -126,6 +126,8 @@ impl fmt::Display for Reason {
 pub struct Step {
     /// Tier; none for profiles.
     pub tier: Option<String>,
+    /// The policy; none for profiles.
+    pub policy: Option<PolicyId>,
     /// Kind, namespace and name of the policy, or the profile.
     pub name: String,
     /// The first rule that matches and is no Log, with what it does; none if no rule does.
@@ -162,6 +164,17 @@ pub struct Trace {
     pub destination: Option<Evaluation>,
 }
 
+/// What is known of a packet that was seen on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// Who has the source address.
+    pub source: Vec<Item>,
+    /// Who has the destination address.
+    pub destination: Vec<Item>,
+    /// What the policies of the endpoint of this node say; none when it has no such endpoint.
+    pub evaluation: Option<Evaluation>,
+}
+
 /// For which packets of a host endpoint policies are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
@@ -173,6 +186,49 @@ pub enum Place {
     PreDnat,
     /// Before connection tracking.
     Untracked,
+}
+
+/// What a rule can demand of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Criterion {
+    /// Its family.
+    Version,
+    /// Its IP protocol.
+    Protocol,
+    /// Its ICMP type and code.
+    Icmp,
+    /// Where it comes from.
+    Source,
+    /// The port that it comes from.
+    SourcePort,
+    /// Where it goes to.
+    Destination,
+    /// The port that it goes to.
+    DestinationPort,
+}
+
+impl Criterion {
+    /// All, in the order in which they are asked.
+    pub const ALL: [Self; 7] = [
+        Self::Version,
+        Self::Protocol,
+        Self::Icmp,
+        Self::Source,
+        Self::SourcePort,
+        Self::Destination,
+        Self::DestinationPort,
+    ];
+}
+
+/// A rule that does not match, and what it demands in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// Number of the rule in its direction, from 0.
+    pub rule: usize,
+    /// What it does with packets that match.
+    pub action: RuleAction,
+    /// What it demands, and in which words the rule says so.
+    pub wanted: Vec<(Criterion, String)>,
 }
 
 /// A packet with what is known of its ends.
@@ -193,6 +249,21 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// The same when it is known already who has the addresses.
+    pub(crate) fn between(
+        packet: &'a Packet,
+        sets: &'a Sets,
+        source: Vec<&'a Item>,
+        destination: Vec<&'a Item>,
+    ) -> Self {
+        Self {
+            packet,
+            sets,
+            source,
+            destination,
+        }
+    }
+
     /// The first rule that matches and is no Log, and the Logs before it.
     pub(crate) fn first(&self, rules: &[RuleModel]) -> (Option<(usize, RuleAction)>, Vec<usize>) {
         let mut logged = Vec::new();
@@ -206,39 +277,67 @@ impl<'a> Question<'a> {
     }
 
     fn is_match(&self, rule: &RuleModel) -> bool {
-        let packet = self.packet;
-        let is_icmp = |(type_, code): (u8, Option<u8>)| {
-            packet
-                .icmp
-                .is_some_and(|own| own.0 == type_ && code.is_none_or(|code| own.1 == code))
-        };
-        rule.applies_to(packet.version())
-            && rule.protocol.is_none_or(|number| number == packet.protocol)
-            && rule.not_protocol.is_none_or(|number| number != packet.protocol)
-            && rule.icmp.is_none_or(is_icmp)
-            && !rule.not_icmp.is_some_and(is_icmp)
-            && self.is_end(&rule.source, true)
-            && self.is_end(&rule.destination, false)
+        Criterion::ALL
+            .iter()
+            .all(|criterion| self.holds(rule, *criterion))
     }
 
-    fn is_end(&self, peer: &Peer, is_source: bool) -> bool {
+    /// What keeps a rule from matching.
+    pub(crate) fn misses(&self, rule: &RuleModel) -> Vec<Criterion> {
+        let missed = Criterion::ALL.into_iter();
+        missed.filter(|criterion| !self.holds(rule, *criterion)).collect()
+    }
+
+    fn holds(&self, rule: &RuleModel, criterion: Criterion) -> bool {
         let packet = self.packet;
-        let (address, port) = if is_source {
-            (packet.source, packet.source_port)
+        match criterion {
+            Criterion::Version => rule.applies_to(packet.version()),
+            Criterion::Protocol => {
+                rule.protocol.is_none_or(|number| number == packet.protocol)
+                    && rule.not_protocol.is_none_or(|number| number != packet.protocol)
+            }
+            Criterion::Icmp => {
+                let is_icmp = |(type_, code): (u8, Option<u8>)| {
+                    let fits = |own: (u8, u8)| own.0 == type_ && code.is_none_or(|code| own.1 == code);
+                    packet.icmp.is_some_and(fits)
+                };
+                rule.icmp.is_none_or(is_icmp) && !rule.not_icmp.is_some_and(is_icmp)
+            }
+            Criterion::Source => self.is_at(&rule.source, true),
+            Criterion::SourcePort => self.is_port(&rule.source, true),
+            Criterion::Destination => self.is_at(&rule.destination, false),
+            Criterion::DestinationPort => self.is_port(&rule.destination, false),
+        }
+    }
+
+    fn is_at(&self, peer: &Peer, is_source: bool) -> bool {
+        let packet = self.packet;
+        let address = if is_source {
+            packet.source
         } else {
-            (packet.destination, packet.destination_port)
+            packet.destination
         };
         let in_nets = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
+        let in_set = |set: &std::sync::Arc<SetSpec>| self.is_member(set, is_source);
+        (peer.nets.is_empty() || in_nets(&peer.nets))
+            && !in_nets(&peer.not_nets)
+            && peer.sets.iter().all(in_set)
+            && !peer.not_sets.iter().any(in_set)
+    }
+
+    fn is_port(&self, peer: &Peer, is_source: bool) -> bool {
+        let packet = self.packet;
+        let port = if is_source {
+            packet.source_port
+        } else {
+            packet.destination_port
+        };
         let in_set = |set: &std::sync::Arc<SetSpec>| self.is_member(set, is_source);
         let in_ports = |ranges: &[crate::rules::PortRange]| {
             packet.has_ports() && ranges.iter().any(|range| range.contains(port))
         };
         let wants_port = !peer.ports.is_empty() || !peer.named_ports.is_empty();
-        (peer.nets.is_empty() || in_nets(&peer.nets))
-            && !in_nets(&peer.not_nets)
-            && peer.sets.iter().all(in_set)
-            && !peer.not_sets.iter().any(in_set)
-            && (!wants_port || in_ports(&peer.ports) || peer.named_ports.iter().any(in_set))
+        (!wants_port || in_ports(&peer.ports) || peer.named_ports.iter().any(in_set))
             && !in_ports(&peer.not_ports)
             && !peer.not_named_ports.iter().any(in_set)
     }

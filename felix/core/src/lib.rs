@@ -12,8 +12,10 @@ pub mod desired;
 pub mod eval;
 pub mod interpret;
 pub mod render;
+pub mod report;
 pub mod rules;
 pub mod update;
+pub mod way;
 
 pub use crate::core::{Core, Options};
 pub use config::Config;

@@ -121,6 +121,13 @@ impl<K: Ord + Clone + Debug, S: Ord + Clone + Debug> LabelIndex<K, S> {
         })
     }
 
+    /// What a selector selects that need not be of the index.
+    pub fn selected(&self, selector: &Selector) -> BTreeSet<K> {
+        let candidates = self.candidates(&demand(selector.root()));
+        let selected = candidates.into_iter();
+        selected.filter(|item| self.is_selected(item, selector)).collect()
+    }
+
     /// The parents of an item, in order.
     pub fn parents_of(&self, item: &K) -> &[String] {
         self.items.get(item).map_or(&[], |item| item.parents.as_slice())

@@ -259,6 +259,28 @@ impl Sets {
         found.map(|(item, _)| item).collect()
     }
 
+    /// For each of some addresses, the items whose addresses contain it: one look at everything for all of them.
+    pub(crate) fn items_at(&self, wanted: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Vec<&Item>> {
+        let mut found: BTreeMap<IpAddr, Vec<&Item>> = BTreeMap::new();
+        for (item, addresses) in &self.addresses {
+            for net in &addresses.nets {
+                if net.prefix_len() == net.max_prefix_len() {
+                    if wanted.contains(&net.addr()) {
+                        found.entry(net.addr()).or_default().push(item);
+                    }
+                    continue;
+                }
+                for address in wanted.range(net.network()..=net.broadcast()) {
+                    let items = found.entry(*address).or_default();
+                    if items.last() != Some(&item) {
+                        items.push(item);
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// An item's addresses.
     pub(crate) fn addresses_of(&self, item: &Item) -> Option<&Addresses> {
         self.addresses.get(item).map(Arc::as_ref)
@@ -267,6 +289,16 @@ impl Sets {
     /// True when a selector selects an item, whether or not it is in use.
     pub(crate) fn is_selected(&self, item: &Item, selector: &Selector) -> bool {
         self.index.is_selected(item, selector)
+    }
+
+    /// What a selector selects, whether or not it is in use.
+    pub(crate) fn selected(&self, selector: &Selector) -> BTreeSet<Item> {
+        self.index.selected(selector)
+    }
+
+    /// All items.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
+        self.addresses.keys()
     }
 
     /// Profiles of an item, in order.

@@ -149,9 +149,9 @@ impl Cluster {
             .collect()
     }
 
-    pub(super) fn node_labels(&self) -> BTreeMap<String, String> {
-        let own = self.nodes.get(&self.node);
-        own.and_then(|node| node.metadata.labels.clone())
+    pub(super) fn labels_of(&self, node: &str) -> BTreeMap<String, String> {
+        let node = self.nodes.get(node);
+        node.and_then(|node| node.metadata.labels.clone())
             .unwrap_or_default()
     }
 

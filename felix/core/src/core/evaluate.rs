@@ -6,7 +6,7 @@ use super::lists::{self, Scope, TierList};
 use crate::calc::model::{Direction, PolicyId, RuleAction, version_of};
 use crate::calc::sets::Item;
 use crate::config::Config;
-use crate::eval::{Evaluation, Packet, Place, Question, Reason, Step, Trace, Verdict};
+use crate::eval::{Evaluation, Explained, Packet, Place, Question, Reason, Step, Trace, Verdict};
 
 impl Core {
     /// The workloads that have an address, on whatever node.
@@ -28,16 +28,65 @@ impl Core {
         place: Place,
         packet: &Packet,
     ) -> Evaluation {
+        self.evaluate_with(&self.config, endpoint, direction, place, packet)
+    }
+
+    /// The same with the parameters of the endpoint's node, see [`config_of`](Self::config_of).
+    #[must_use]
+    pub fn evaluate_with(
+        &self,
+        config: &Config,
+        endpoint: &Item,
+        direction: Direction,
+        place: Place,
+        packet: &Packet,
+    ) -> Evaluation {
         let question = Question::new(packet, &self.cluster.sets);
-        let scope = match place {
-            Place::Own => Scope::Own,
-            Place::Forward => Scope::Forward,
-            Place::PreDnat => Scope::PreDnat,
-            Place::Untracked => Scope::Untracked,
+        self.answer(config, endpoint, direction, place, &question)
+    }
+
+    /// What this node knows of packets that its rules met: who has their addresses, and what the policies of its own
+    /// endpoint say. Costs one look at all addresses, however many packets there are.
+    #[must_use]
+    pub fn explain(&self, packets: &[(Packet, Direction)]) -> Vec<Explained> {
+        let ends = packets
+            .iter()
+            .flat_map(|(packet, _)| [packet.source, packet.destination]);
+        let items = self.cluster.sets.items_at(&ends.collect());
+        let at = |address| items.get(&address).cloned().unwrap_or_default();
+        let explain = |(packet, direction): &(Packet, Direction)| {
+            let (source, destination) = (at(packet.source), at(packet.destination));
+            let own = match direction {
+                Direction::Ingress => &destination,
+                Direction::Egress => &source,
+            };
+            let local = own.iter().find(|item| self.cluster.locals.contains_key(**item));
+            let question = Question::between(packet, &self.cluster.sets, source.clone(), destination.clone());
+            let evaluation =
+                local.map(|item| self.answer(&self.config, item, *direction, Place::Own, &question));
+            let owned = |items: Vec<&Item>| items.into_iter().cloned().collect();
+            Explained {
+                evaluation,
+                source: owned(source),
+                destination: owned(destination),
+            }
         };
+        packets.iter().map(explain).collect()
+    }
+
+    fn answer(
+        &self,
+        config: &Config,
+        endpoint: &Item,
+        direction: Direction,
+        place: Place,
+        question: &Question<'_>,
+    ) -> Evaluation {
+        let packet = question.packet;
+        let scope = scope_of(place);
         let mut steps = Vec::new();
         let is_host = matches!(endpoint, Item::Host(_));
-        let early = early(is_host, direction, scope, packet, &self.config);
+        let early = early(is_host, direction, scope, packet, config);
         let (verdict, reason) = early.unwrap_or_else(|| {
             let tiers = tiers(&self.cluster, endpoint, direction, scope);
             decide(
@@ -46,7 +95,7 @@ impl Core {
                 direction,
                 scope,
                 &tiers,
-                &question,
+                question,
                 &mut steps,
             )
         });
@@ -79,6 +128,15 @@ impl Core {
             source,
             destination,
         }
+    }
+}
+
+const fn scope_of(place: Place) -> Scope {
+    match place {
+        Place::Own => Scope::Own,
+        Place::Forward => Scope::Forward,
+        Place::PreDnat => Scope::PreDnat,
+        Place::Untracked => Scope::Untracked,
     }
 }
 
@@ -118,6 +176,9 @@ fn early(
 
 /// The policies that apply to an endpoint, of this node or not.
 fn tiers(cluster: &Cluster, endpoint: &Item, direction: Direction, scope: Scope) -> Vec<TierList> {
+    if cluster.locals.contains_key(endpoint) {
+        return lists::tiers(cluster, endpoint, direction, scope);
+    }
     let selected = cluster
         .policies
         .iter()
@@ -159,6 +220,7 @@ fn decide(
         let (rule, logged) = question.first(rules.unwrap_or_default());
         steps.push(Step {
             tier: None,
+            policy: None,
             name: name.clone(),
             rule,
             logged,
@@ -215,6 +277,7 @@ fn ask_policy(
     let (rule, logged) = question.first(rules.unwrap_or_default());
     let step = Step {
         tier: Some(tier.name.clone()),
+        policy: Some(id.clone()),
         name: id.shown(),
         rule,
         logged,

@@ -71,7 +71,7 @@ pub(super) fn block_routes(
         let target = if affinity.node == cluster.node {
             (block.prefix_len() != block.max_prefix_len()).then_some(RouteTarget::Blackhole)
         } else {
-            remote(cluster, &affinity.node, pool, &block)
+            remote(cluster, (&cluster.node, &affinity.node), pool, &block)
         };
         if let Some(target) = target {
             let protocol = config.route_protocol;
@@ -200,7 +200,7 @@ fn status(local: &Local) -> EndpointStatus {
 }
 
 /// The most specific pool around a block.
-fn pool_of<'a>(cluster: &'a Cluster, block: &IpNet) -> Option<&'a IPPoolSpec> {
+pub(super) fn pool_of<'a>(cluster: &'a Cluster, block: &IpNet) -> Option<&'a IPPoolSpec> {
     let around = cluster
         .pools
         .values()
@@ -208,7 +208,7 @@ fn pool_of<'a>(cluster: &'a Cluster, block: &IpNet) -> Option<&'a IPPoolSpec> {
     around.max_by_key(|pool| pool.network().map(|net| net.prefix_len()))
 }
 
-fn owner(cluster: &Cluster, pool: &IPPoolSpec, spec: &FelixConfigurationSpec) -> RouteOwner {
+pub(super) fn owner(cluster: &Cluster, pool: &IPPoolSpec, spec: &FelixConfigurationSpec) -> RouteOwner {
     let felix = spec
         .program_cluster_routes
         .as_deref()
@@ -220,9 +220,14 @@ fn owner(cluster: &Cluster, pool: &IPPoolSpec, spec: &FelixConfigurationSpec) ->
     routing::cluster_route_owner(routing::pool_class(pool), felix.as_ref(), bgp)
 }
 
-/// How a block of another node is reached; `None` while that node's address is unknown.
-fn remote(cluster: &Cluster, node: &str, pool: &IPPoolSpec, block: &IpNet) -> Option<RouteTarget> {
-    let (own, other) = (cluster.nodes.get(&cluster.node)?, cluster.nodes.get(node)?);
+/// How one node reaches a block of another; `None` while an address of theirs is unknown.
+pub(super) fn remote(
+    cluster: &Cluster,
+    (from, to): (&str, &str),
+    pool: &IPPoolSpec,
+    block: &IpNet,
+) -> Option<RouteTarget> {
+    let (own, other) = (cluster.nodes.get(from)?, cluster.nodes.get(to)?);
     let is_v4 = version_of(block) == IpVersion::V4;
     let (own_net, other_net) = if is_v4 {
         (own.ipv4()?, other.ipv4()?)
