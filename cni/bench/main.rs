@@ -31,7 +31,6 @@ use servers::Server;
 
 /// How many calls are at work in the crowd.
 const CROWD: usize = 10;
-const REFERENCE: &str = "/usr/lib/cni";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -48,7 +47,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if args.iter().any(|arg| arg == "--inside") {
-        inside(count, text("--kubernetes").map(PathBuf::from));
+        let own = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+        let folder = |name| text(name).map(PathBuf::from);
+        inside(&Setting {
+            count,
+            kubernetes: folder("--kubernetes"),
+            plugins: folder("--plugins").unwrap_or(own),
+            reference: folder("--reference").unwrap_or_else(|| PathBuf::from("/usr/lib/cni")),
+        });
         return ExitCode::SUCCESS;
     }
     let netns = NetNs::create_anonymous().unwrap();
@@ -118,9 +124,19 @@ struct Figures {
     crowd_del: Duration,
 }
 
-fn inside(count: usize, kubernetes: Option<PathBuf>) {
+/// What is measured, and how often.
+struct Setting {
+    count: usize,
+    /// Programs of a real API server; our own without it.
+    kubernetes: Option<PathBuf>,
+    plugins: PathBuf,
+    reference: PathBuf,
+}
+
+fn inside(setting: &Setting) {
+    let count = setting.count;
     let folder = tempfile_folder();
-    let server = match &kubernetes {
+    let server = match &setting.kubernetes {
         Some(programs) => Server::real(&folder, programs),
         None => Server::embedded(&folder),
     };
@@ -137,7 +153,6 @@ fn inside(count: usize, kubernetes: Option<PathBuf>) {
         .arg(&folder)
         .spawn()
         .unwrap();
-    let own = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let calico = |socket: &str| {
         json!({
             "cniVersion": "1.0.0", "name": "k8s-pod-network", "type": "calico", "nodename": "node-1", "mtu": 1500,
@@ -156,7 +171,7 @@ fn inside(count: usize, kubernetes: Option<PathBuf>) {
         },
         Way {
             name: "reference ptp + host-local",
-            program: Some(Path::new(REFERENCE).join("ptp")),
+            program: Some(setting.reference.join("ptp")),
             conf: json!({
                 "cniVersion": "1.0.0", "name": "ptp", "type": "ptp",
                 "ipam": {"type": "host-local", "dataDir": folder.join("host-local"),
@@ -166,13 +181,13 @@ fn inside(count: usize, kubernetes: Option<PathBuf>) {
         },
         Way {
             name: "calico through the daemon",
-            program: Some(own.join("calico")),
+            program: Some(setting.plugins.join("calico")),
             conf: calico(socket.to_str().unwrap()),
             daemon: Some(daemon.id()),
         },
         Way {
             name: "calico without the daemon",
-            program: Some(own.join("calico")),
+            program: Some(setting.plugins.join("calico")),
             conf: calico("none"),
             daemon: None,
         },

@@ -3,6 +3,7 @@
 //! Everything of one container is under one handle, so releasing needs no memory. Source: Calico's
 //! `cni-plugin/pkg/ipamplugin/ipam_plugin.go`.
 
+mod gateway;
 mod gc;
 
 use std::collections::BTreeMap;
@@ -66,11 +67,19 @@ impl Plugin for CalicoIpam {
         let addresses = match asked {
             Some(address) => {
                 let _lock = lock(&call.conf.ipam.lock_file).await;
-                within_time(Box::pin(assign(call, &endpoint, client, address))).await?
+                within_time(Box::pin(assign(call, &endpoint, client.clone(), address))).await?
             }
-            None => within_time(Box::pin(auto_assign(call, &endpoint, client))).await?,
+            None => within_time(Box::pin(auto_assign(call, &endpoint, client.clone()))).await?,
         };
-        Ok(result(&addresses))
+        if !gateway::is_wanted(&call.conf) {
+            return Ok(result(&addresses));
+        }
+        let ipam = Ipam::new(client);
+        let whole = Box::pin(gateway::result(&ipam, &call.conf, &endpoint.node, &addresses));
+        match within_time(whole).await {
+            Ok(result) => Ok(result),
+            Err(error) => Err(give_back(&ipam, &own_handle(call), true, error).await),
+        }
     }
 
     async fn del(&self, call: &Call) -> Result<()> {

@@ -27,8 +27,10 @@ use answer::House;
 
 /// Calls at the same time; more wait in the socket's queue, and lose patience there.
 const CALLS_MAX: usize = 128;
-/// Threads; most of the time they wait for the kernel.
-const WORKERS: usize = 8;
+/// Calls that are in the kernel at the same time; it lets one after the other change devices anyway.
+const KERNEL_THREADS_MAX: usize = 16;
+/// How long a thread for them stays without work.
+const KERNEL_THREADS_IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failure to accept a connection, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -95,10 +97,11 @@ impl Service {
         let listener = listen(&options.socket)?;
         let host_netns = NetNs::current()?.id()?;
         let socket = options.socket.clone();
-        // Removing a device keeps its thread waiting in the kernel for some 20 ms; other calls go on meanwhile.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .thread_name("cni")
+        // One thread for all that waits: waking others costs more than what they would do. What keeps a thread waiting
+        // in the kernel has threads of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(KERNEL_THREADS_MAX)
+            .thread_keep_alive(KERNEL_THREADS_IDLE)
             .enable_all()
             .build()
             .map_err(Error::Start)?;

@@ -58,8 +58,8 @@ use crate::error::{Error, Result};
 use crate::step::{Step, is_left_out};
 use journal::Journal;
 
-/// Begin of the `note` attribute of addresses set aside.
-pub(crate) const NOTE: &str = "caracal reserve";
+/// Begin of the `note` attribute of addresses that a node keeps for itself: they are free when the node is gone.
+pub const NOTE: &str = "caracal reserve";
 
 /// The addresses that a node has set aside.
 #[derive(Clone, Debug)]
