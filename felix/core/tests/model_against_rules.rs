@@ -15,6 +15,7 @@ use caracal_felix_core::calc::sets::Item;
 use caracal_felix_core::desired::Backend;
 use caracal_felix_core::eval::{Packet, Place, Reason, Verdict};
 use caracal_felix_core::interpret::{self, Flight, Outcome};
+use caracal_felix_core::rules::{End, Match};
 use caracal_felix_core::update::Key;
 use caracal_felix_core::{Core, Options, Update};
 use proptest::prelude::*;
@@ -419,6 +420,20 @@ fn is_here(address: IpAddr) -> bool {
     interface(address) != "eth0"
 }
 
+/// iptables refuses a whole table for one rule with two prefixes of an end.
+fn check_sayable(core: &Core, backend: Backend) -> Result<(), TestCaseError> {
+    let tables = core.desired().tables.values();
+    let rules = tables.flat_map(|table| table.chains.values().flatten());
+    for rule in rules.filter(|_| backend != Backend::Nftables) {
+        for wanted in [End::Source, End::Destination] {
+            let of_end = |one: &&Match| matches!(one, Match::Nets { end, .. } if *end == wanted);
+            let count = rule.matches.iter().filter(of_end).count();
+            prop_assert!(count <= 1, "{rule:?}");
+        }
+    }
+    Ok(())
+}
+
 fn check(core: &Core, packet: &Packet) -> Result<(), TestCaseError> {
     let trace = core.trace(packet);
     // This node sees what its own workloads send and get.
@@ -466,6 +481,7 @@ proptest! {
             core.on_update(plain_update(index, spec));
         }
         core.flush();
+        check_sayable(&core, backend)?;
         for packet in &packets {
             check(&core, packet)?;
         }

@@ -178,9 +178,11 @@ fn peer_matches(of: Of, peer: &Peer, matches: &mut Vec<Match>, blocks: &mut Vec<
     for (nets, negated) in [(&peer.nets, false), (&peer.not_nets, true)] {
         let own = nets.iter().filter(|net| version_of(net) == version);
         let mut any: Vec<Match> = own.map(|net| net_match(end, *net)).collect();
+        // iptables takes one prefix an end: "in this, but not in that" is two rules.
+        let is_second = negated && slots.is_some() && has_nets(matches, end);
         match any.len() {
             0 => {}
-            1 => matches.extend(any.pop().map(|one| negate(one, negated))),
+            1 if !is_second => matches.extend(any.pop().map(|one| negate(one, negated))),
             _ => blocks.push(Block {
                 negated,
                 any: any.into_iter().map(|one| vec![one]).collect(),
@@ -223,6 +225,11 @@ fn peer_matches(of: Of, peer: &Peer, matches: &mut Vec<Match>, blocks: &mut Vec<
             }
         }
     }
+}
+
+fn has_nets(matches: &[Match], end: End) -> bool {
+    let of_end = |one: &Match| matches!(one, Match::Nets { end: other, .. } if *other == end);
+    matches.iter().any(of_end)
 }
 
 fn net_match(end: End, net: IpNet) -> Match {
@@ -342,6 +349,21 @@ mod tests {
         assert_eq!(lens(Some(15)), [7, 2]);
         assert_eq!(lens(None), [9]);
         assert!(split_ports(&[], None).is_empty() && split_ports(&[], Some(15)).is_empty());
+    }
+
+    #[test]
+    fn a_prefix_without_a_part_of_it_never_names_two_prefixes_in_a_rule_of_iptables() {
+        let mut rule = RuleModel::any(0, RuleAction::Allow);
+        rule.destination.nets = vec!["0.0.0.0/4".parse().unwrap()];
+        rule.destination.not_nets = vec!["10.0.0.1/32".parse().unwrap()];
+        let mut out = Vec::new();
+        expand(&rule, IpVersion::V4, &Config::default(), &mut out);
+        let prefixes = |rule: &Rule| {
+            let all = rule.matches.iter();
+            all.filter(|one| matches!(one, Match::Nets { .. })).count()
+        };
+        assert!(out.iter().all(|rule| prefixes(rule) <= 1), "{out:?}");
+        assert_eq!(out.iter().map(prefixes).sum::<usize>(), 2, "{out:?}");
     }
 
     #[test]
