@@ -97,6 +97,9 @@ for board in "$chart"/files/dashboards/*.json; do
   ! command -v jq >/dev/null || jq -e '.panels | length > 3' "$board" >/dev/null || bad "$board is no dashboard"
 done
 
+render "$work/configured" --set crds.enabled=false --set felix.configuration.logSeverityScreen=Warning
+has "$work/configured" "logSeverityScreen: Warning" "defaultEndpointToHostAction: Return" '"apply","--filename=/defaults/applied.yaml"'
+
 echo "contradictions"
 refuses "a pool is encapsulated in one way" --set-json 'ipPools=[{"name":"a","cidr":"10.0.0.0/16","ipipMode":"Always","vxlanMode":"Always"}]'
 refuses "which IP-in-IP does not carry" --set-json 'ipPools=[{"name":"a","cidr":"fd00::/48","ipipMode":"Always"}]' --set node.ip6AutodetectionMethod=first-found

@@ -97,7 +97,7 @@ kernel_agrees() { # kernel_agrees N
 every_pod_answers() {
   local address
   for address in $(k get pods -o jsonpath='{.items[*].status.podIP}'); do
-    inside curl -sS -m 5 -o /dev/null "http://$address:8080/hostname" || { log "no answer from $address"; return 1; }
+    node_exec 1 curl -sS -m 5 -o /dev/null "http://$address:8080/hostname" || { log "no answer from $address"; return 1; }
   done
 }
 
