@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli docs-chart reference bench-ctl test-unit test-netns test-kill test-rbac test-chart test-docs test-e2e bench-ipam explore-ipam bench-cni dist-cni stress-cni test-kube kube-build bench-api clean
+.PHONY: check fmt crds docs-cli docs-chart reference bench-ctl test-unit test-netns test-kill test-rbac test-chart test-docs test-e2e bench-ipam explore-ipam bench-cni images dist-cni stress-cni test-kube kube-build bench-api clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -75,6 +75,9 @@ explore-ipam: ## the allocator's protocol in every order, in wide scopes (half a
 
 bench-cni: ## what an ADD and a DEL cost beside reference plugins and the bare kernel work (COUNT=200)
 	@scripts/bench-cni.sh $${COUNT:-200}
+
+images: ## container images as OCI archives, static and without a shell (BIN=, ARCHS=, PROFILE=, OUT=, TAG=)
+	@scripts/images.sh
 
 dist-cni: ## the plugins as they are shipped (static where the musl target is installed)
 	@scripts/dist-cni.sh

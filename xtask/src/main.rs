@@ -2,6 +2,7 @@
 
 mod crds;
 mod dag;
+mod images;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write container images as OCI archives, from static programs.
+    Images(images::Options),
     /// Check the arrows between packages and the doors of external crates.
     Dag,
     /// Check module docs and forgotten notes; name long files.
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Crds { check: true } => crds::check(&root),
         Task::Crds { check: false } => crds::write(&root),
+        Task::Images(options) => images(&options),
         Task::Dag => dag::check(),
         Task::Tidy => tidy_report(&root),
     }
@@ -45,6 +49,14 @@ fn root() -> Result<PathBuf> {
         .parent()
         .map(Path::to_path_buf)
         .context("xtask lies in the root folder of the workspace")
+}
+
+#[expect(clippy::print_stdout, reason = "what was written is what was asked for")]
+fn images(options: &images::Options) -> Result<()> {
+    for image in images::write(options)? {
+        println!("{}\t{}\t{}", image.path.display(), image.reference, image.digest);
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "a report is what was asked for")]
