@@ -228,6 +228,28 @@ impl Client {
         call.decode(&text)
     }
 
+    /// Changes fields of the status of a Kubernetes kind by a strategic merge patch, which joins lists by their keys:
+    /// one condition is written without the others. Custom kinds do not know it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::patch_merge`].
+    pub async fn patch_status_strategic<K: Object>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<K> {
+        let call = Call::new::<K>(Verb::PatchStatus, namespace, name);
+        call.check_name()?;
+        let patch = Patch::Strategic(patch);
+        let request = call
+            .path::<K>()
+            .patch_subresource("status", name, &PatchParams::default(), &patch);
+        let text = self.send(&call, request).await?;
+        call.decode(&text)
+    }
+
     /// Removes an object; false when there was none of that name.
     ///
     /// # Errors

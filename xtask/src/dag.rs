@@ -65,6 +65,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "caracal-node",
+        &[
+            "caracal-api",
+            "caracal-datastore",
+            "caracal-ipam",
+            "caracal-linux",
+            "caracal-daemon",
+        ],
+    ),
+    (
         "caracal-ctl",
         &[
             "caracal-api",
