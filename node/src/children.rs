@@ -72,7 +72,7 @@ pub async fn keep_running(
         }
         tokio::select! {
             Some(()) = ended.recv() => keeper.reap(),
-            name = asked.to_end() => {
+            name = asked.signal() => {
                 tracing::info!(signal = name, "ending; routes, policy and pods stay as they are");
                 let wishes = keeper.supervisor.end(Instant::now());
                 keeper.carry_out(wishes);
@@ -108,7 +108,7 @@ impl Asked {
         })
     }
 
-    async fn to_end(&mut self) -> &'static str {
+    async fn signal(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

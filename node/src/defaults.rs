@@ -67,7 +67,7 @@ pub fn missing_pools(
         (Family::V6, POOL_V6, &wishes.v6),
     ]
     .into_iter()
-    .filter(|(family, _, _)| !has(*family) && !(hints.no_ipv6 && *family == Family::V6))
+    .filter(|(family, _, _)| !(has(*family) || hints.no_ipv6 && *family == Family::V6))
     .filter_map(|(family, name, wish)| {
         let range = range(family, wish, hints, random)?;
         Some(IPPool::new(name, spec(range, wish)))

@@ -78,6 +78,8 @@ pub struct Environment {
     pub manage_cni: bool,
     /// Service account whose tokens the CNI plugins get.
     pub cni_account: String,
+    /// Where bgpd serves its metrics: an address, or `none`; its own default if not set.
+    pub bgpd_metrics: Option<String>,
     /// How long a token is kept; a quarter of its life if not set.
     pub cni_token_refresh: Option<Duration>,
 }
@@ -151,6 +153,7 @@ impl Environment {
                 .text("CALICO_CNI_SERVICE_ACCOUNT")
                 .unwrap_or("calico-cni-plugin")
                 .to_owned(),
+            bgpd_metrics: bgpd_metrics(&mut reader),
             cni_token_refresh: reader.duration("CNI_TOKEN_REFRESH_INTERVAL"),
         };
         reader.finish(environment)
@@ -198,6 +201,18 @@ fn backend(reader: &mut Reader<'_>) -> Backend {
             Backend::Bird
         }
     }
+}
+
+fn bgpd_metrics(reader: &mut Reader<'_>) -> Option<String> {
+    let text = reader.text("BGPD_METRICS")?;
+    if text != "none" && text.parse::<std::net::SocketAddr>().is_err() {
+        reader.refuse(
+            "BGPD_METRICS",
+            text,
+            "is no address; use one as 127.0.0.1:9900, or none",
+        );
+    }
+    Some(text.to_owned())
 }
 
 fn source(reader: &mut Reader<'_>, variable: &'static str, family: Family) -> Source {

@@ -19,8 +19,8 @@ pub use kubeconfig::{Account, Token, kubeconfig, request_token};
 
 /// Plugins that are installed.
 const PLUGINS: [&str; 2] = ["calico", "calico-ipam"];
-/// The plugin for host ports, which others install.
-const PORTMAP: &str = "portmap";
+/// Plugins of others that a configuration may name and a node can do without: host ports, bandwidth.
+const OPTIONAL: [&str; 2] = ["portmap", "bandwidth"];
 /// Name of the kubeconfig beside the network configuration.
 pub const KUBECONFIG: &str = "calico-kubeconfig";
 /// Where Calico's manifests mount the host's folders.
@@ -130,7 +130,8 @@ pub fn configuration(
     node: &str,
     bin_dir: &Path,
 ) -> Result<(), Error> {
-    let template = Template::read(variables, node, bin_dir.join(PORTMAP).exists())?;
+    let missing = OPTIONAL.into_iter().filter(|name| !bin_dir.join(name).exists());
+    let template = Template::read(variables, node, missing.collect())?;
     let path = places.net_dir.join(&template.file_name);
     if files::replace(&path, conflist(&template)?.as_bytes(), 0o600)? {
         tracing::info!(path = %path.display(), "network configuration installed");

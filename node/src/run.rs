@@ -204,13 +204,16 @@ pub fn programs(
     }
     let mut programs = BTreeMap::from([("felix".to_owned(), felix)]);
     if environment.backend == Backend::Bird {
-        let arguments = [
+        let mut arguments = vec![
             "--control".to_owned(),
             daemons.bgpd_control.display().to_string(),
             "--health".to_owned(),
             daemons.bgpd_health.to_string(),
         ];
-        programs.insert("bgpd".to_owned(), program("caracal-bgpd", arguments.to_vec()));
+        if let Some(metrics) = &environment.bgpd_metrics {
+            arguments.extend(["--metrics".to_owned(), metrics.clone()]);
+        }
+        programs.insert("bgpd".to_owned(), program("caracal-bgpd", arguments));
     }
     programs
 }

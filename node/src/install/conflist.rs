@@ -21,15 +21,19 @@ pub struct Template {
     text: Option<(&'static str, String)>,
     values: Vec<(&'static str, String)>,
     api_group: Option<String>,
-    has_portmap: bool,
+    missing: Vec<&'static str>,
 }
 
 impl Template {
-    /// Reads the installer's variables.
+    /// Reads the installer's variables. `missing` are plugins that this machine does not have.
     ///
     /// # Errors
     /// When the file with a template cannot be read, or a file name is none.
-    pub fn read(variables: &BTreeMap<String, String>, node: &str, has_portmap: bool) -> Result<Self, Error> {
+    pub fn read(
+        variables: &BTreeMap<String, String>,
+        node: &str,
+        missing: Vec<&'static str>,
+    ) -> Result<Self, Error> {
         let text = |name: &str| {
             variables
                 .get(name)
@@ -89,7 +93,7 @@ impl Template {
             text: template,
             values,
             api_group: text("CALICO_API_GROUP").map(ToOwned::to_owned),
-            has_portmap,
+            missing,
         })
     }
 
@@ -107,7 +111,9 @@ impl Template {
 /// When it is no JSON once filled in, or has placeholders that are not known.
 pub fn conflist(template: &Template) -> Result<String, Error> {
     let Some((variable, text)) = &template.text else {
-        return Ok(format!("{:#}\n", own(template)));
+        let own = own(template);
+        let text = format!("{own:#}\n");
+        return Ok(without_missing(own, &template.missing).unwrap_or(text));
     };
     let mut text = text.clone();
     for (placeholder, value) in &template.values {
@@ -125,9 +131,28 @@ pub fn conflist(template: &Template) -> Result<String, Error> {
         let rest: String = text.chars().skip(place).take(40).collect();
         return Err(refused(format!("{rest} is no placeholder that is known here")));
     }
-    serde_json::from_str::<Value>(&text)
+    let document = serde_json::from_str::<Value>(&text)
         .map_err(|error| refused(format!("is no JSON once filled in: {error}")))?;
-    Ok(text)
+    Ok(without_missing(document, &template.missing).unwrap_or(text))
+}
+
+/// The configuration without plugins that are not installed; `None` when it names none of them.
+fn without_missing(mut document: Value, missing: &[&'static str]) -> Option<String> {
+    let plugins = document.get_mut("plugins")?.as_array_mut()?;
+    let before = plugins.len();
+    plugins.retain(|plugin| {
+        let kind = plugin.get("type").and_then(Value::as_str).unwrap_or_default();
+        let lacks = missing.contains(&kind);
+        if lacks {
+            // Named and missing, it would keep every pod of this node from starting.
+            tracing::warn!(
+                plugin = kind,
+                "is not installed on this machine and is left out; pods do without it"
+            );
+        }
+        !lacks
+    });
+    (plugins.len() < before).then(|| format!("{document:#}\n"))
 }
 
 fn own(template: &Template) -> Value {
@@ -145,12 +170,7 @@ fn own(template: &Template) -> Value {
     if let (Some(calico), Some(group)) = (calico.as_object_mut(), &template.api_group) {
         calico.insert("calico_api_group".to_owned(), json!(group));
     }
-    let mut plugins = vec![calico];
-    if template.has_portmap {
-        plugins.push(json!({"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}));
-    } else {
-        // With it named and missing, no pod would start.
-        tracing::warn!("the plugin portmap is not installed on this machine: host ports of pods do not work");
-    }
+    let portmap = json!({"type": "portmap", "snat": true, "capabilities": {"portMappings": true}});
+    let plugins = [calico, portmap];
     json!({"name": "k8s-pod-network", "cniVersion": "1.0.0", "plugins": plugins})
 }

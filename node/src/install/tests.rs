@@ -98,10 +98,32 @@ fn the_configuration_is_calicos_and_replaces_the_old_one() {
 }
 
 #[test]
+fn a_template_loses_plugins_that_are_not_installed() {
+    let (_folder, places) = host();
+    let text = r#"{"name":"n","plugins":[{"type":"calico"},{"type":"bandwidth"},{"type":"tuning"}]}"#;
+    let pairs = variables(&[("CNI_NETWORK_CONFIG", text)]);
+    configuration(&places, &pairs, "n1", &places.bin_dirs[0]).unwrap();
+    let written = fs::read_to_string(places.net_dir.join("10-calico.conflist")).unwrap();
+    let value: Value = serde_json::from_str(&written).unwrap();
+    let kinds: Vec<&Value> = value["plugins"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["type"])
+        .collect();
+    assert_eq!(kinds, ["calico", "tuning"], "only what a node can do without");
+    fs::write(places.bin_dirs[0].join("bandwidth"), "").unwrap();
+    configuration(&places, &pairs, "n1", &places.bin_dirs[0]).unwrap();
+    let written = fs::read_to_string(places.net_dir.join("10-calico.conflist")).unwrap();
+    assert_eq!(written, text, "otherwise it is as given");
+}
+
+#[test]
 fn templates_are_filled_in_and_checked() {
     let fill = |text: &str| {
         let pairs = [("CNI_NETWORK_CONFIG", text), ("CNI_NET_DIR", "/etc/k3s/net.d")];
-        conflist(&Template::read(&variables(&pairs), "n1", true).unwrap()).map_err(|error| error.to_string())
+        conflist(&Template::read(&variables(&pairs), "n1", Vec::new()).unwrap())
+            .map_err(|error| error.to_string())
     };
     let filled = fill(
         r#"{"nodename":"__KUBERNETES_NODE_NAME__","mtu":__CNI_MTU__,"kubeconfig":"__KUBECONFIG_FILEPATH__"}"#,
@@ -123,10 +145,10 @@ fn templates_are_filled_in_and_checked() {
         );
     }
     let file = variables(&[("CNI_NETWORK_CONFIG_FILE", "/nonexistent.conflist")]);
-    let error = Template::read(&file, "n1", true).unwrap_err().to_string();
+    let error = Template::read(&file, "n1", Vec::new()).unwrap_err().to_string();
     assert!(error.contains("/nonexistent.conflist"), "{error}");
     let name = variables(&[("CNI_CONF_NAME", "../evil")]);
-    assert!(Template::read(&name, "n1", true).is_err());
+    assert!(Template::read(&name, "n1", Vec::new()).is_err());
 }
 
 #[test]
