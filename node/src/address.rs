@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 
-use caracal_api::net::parse_cidr_or_address;
 use ipnet::IpNet;
 
 use crate::detect::{Candidate, Family, Machine, detect};
@@ -53,7 +52,7 @@ pub fn decide(
     machine: &Machine,
 ) -> Result<Decision, NotFound> {
     let text = stored.unwrap_or_default();
-    let stored = parse_cidr_or_address(text).filter(|net| family.has(net.addr()));
+    let stored = read(text).filter(|net| family.has(net.addr()));
     let kept = |because: &str| Decision {
         address: stored,
         changes: false,
@@ -71,6 +70,14 @@ pub fn decide(
         (Source::Fixed(address, length), _) => Ok(fixed(*address, *length, stored, machine)),
         (Source::Unset | Source::Detect, _) => found(family, wish, stored, machine),
     }
+}
+
+/// An address, with the prefix length of its network where it is told.
+fn read(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 fn absent(address: IpAddr, machine: &Machine) -> Option<String> {

@@ -132,6 +132,11 @@ pub const VARIABLES: &[Variable] = &[
         "do not advertise its blocks",
     ),
     variable(
+        "BGPD_METRICS",
+        "`127.0.0.1:9900`",
+        "where bgpd serves its metrics, or `none`",
+    ),
+    variable(
         "CALICO_MANAGE_CNI",
         "`true`",
         "keep the token in the CNI plugins' kubeconfig fresh, where its folder is mounted",
