@@ -70,8 +70,6 @@ finish() {
     printf '\nThe cluster is left standing:\n  export CARACAL_K8S_NAME=%s CARACAL_K8S_STATE=%s\n  %s/nodes.sh kubectl get pods -A -o wide\n  %s/nodes.sh down\n' \
       "$CARACAL_K8S_NAME" "$K8S_STATE" "$kube" "$kube"
   else
-    stop bird
-    rm -f "$K8S_STATE"/bird.*
     $kube/nodes.sh down >/dev/null 2>&1 || { echo "test-e2e: could not take the cluster away" >&2; code=1; }
   fi
   [[ $code == 0 ]] || echo "test-e2e: failed; logs are in $results" >&2
@@ -80,7 +78,7 @@ finish() {
 
 # The fabric's own router, as a network team would set one up: it accepts what nodes announce and gives it its kernel.
 router() {
-  cat >"$K8S_STATE/bird.conf" <<BIRD
+  cat >"$results/bird.conf" <<BIRD
 router id $FABRIC_IP4;
 protocol device {}
 protocol kernel { ipv4 { import none; export all; }; }
@@ -92,15 +90,15 @@ protocol bgp nodes {
   ipv4 { import all; export none; };
 }
 BIRD
-  spawn bird nsenter --net="/run/netns/$FABRIC_NS" bird -f -c "$K8S_STATE/bird.conf" -s "$K8S_STATE/bird.ctl" -P "$K8S_STATE/bird.pid"
+  spawn bird nsenter --net="/run/netns/$FABRIC_NS" bird -f -c "$results/bird.conf" -s "$results/bird.ctl" -P "$results/bird.pid"
 }
-birdc_() { birdc -s "$K8S_STATE/bird.ctl" "$@"; }
+birdc_() { birdc -s "$results/bird.ctl" "$@"; }
 
 values() {
-  jq -n --arg tor "$FABRIC_IP4" --argjson as "$TOR_AS" '{
+  jq -n --arg tor "$FABRIC_IP4" --argjson number "$TOR_AS" '{
     image: {pullPolicy: "IfNotPresent"},
     ipPools: [{name: "pods", cidr: "10.244.0.0/16", natOutgoing: true}],
-    bgp: {peers: [{name: "tor", peerIP: $tor, asNumber: $as}]},
+    bgp: {peers: [{name: "tor", peerIP: $tor, asNumber: $number}]},
     node: {logFormat: "text"}, controllers: {logFormat: "text"}
   }'
 }
@@ -113,9 +111,9 @@ rolled_out() {
 
 install() {
   local begin
-  values >"$K8S_STATE/values.json"
+  values >"$results/values.json"
   begin=$(seconds)
-  helm install "$release" charts/caracal --create-namespace --values "$K8S_STATE/values.json" >"$results/notes.txt" || fail "helm install"
+  helm install "$release" charts/caracal --create-namespace --values "$results/values.json" >"$results/notes.txt" || fail "helm install"
   poll 120 all_ready || { k get pods -o wide >&2; kctl describe nodes | grep -A12 '^Conditions' >&2; fail "nodes did not become Ready"; }
   ready_after=$(since "$begin")
   echo "nodes Ready $ready_after s after helm install was called"
@@ -181,7 +179,7 @@ uninstall() {
   k exec "$from" -- curl -sS -m 5 "http://$to:8080/hostname" >/dev/null || fail "a pod lost its network when the release went"
   echo "pods go on, pools stay"
   k delete deployment stay --wait=false >/dev/null
-  helm install "$release" charts/caracal --values "$K8S_STATE/values.json" >/dev/null || fail "helm install over what uninstall left"
+  helm install "$release" charts/caracal --values "$results/values.json" >/dev/null || fail "helm install over what uninstall left"
   rolled_out
 }
 

@@ -255,6 +255,8 @@ down() {
   local n
   need_root
   for n in $(node_ids); do node_stop "$n"; done
+  # What else was started in the fabric, such as a router.
+  for n in "$PIDS"/*; do if [[ -e $n && ! $n =~ /(etcd|kube-) ]]; then stop "$(basename "$n")"; fi; done
   "$here/control-plane.sh" down
   "$here/fabric.sh" down
   rm -rf "${K8S_STATE:?}"/{nodes,cni-mode,proxy-mode}
