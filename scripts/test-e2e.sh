@@ -166,6 +166,16 @@ netpol() {
   [[ -z $failed ]] || { printf '%s\n' "$failed" >&2; fail "upstream's tests fail"; }
 }
 
+# Rights are the least that works: whoever was refused something says so in its log.
+rights() {
+  local pod refused=''
+  for pod in $(k get pods -l app.kubernetes.io/part-of=caracal -o name); do
+    refused+=$(k logs "$pod" --all-containers | grep -iE 'forbidden|give this user the right' | head -n 3 || true)
+  done
+  [[ -z $refused ]] || { printf '%s\n' "$refused" >&2; fail "the chart's rights do not suffice"; }
+  echo "nothing was refused"
+}
+
 # What is told to stay stays: running pods, the definitions and what was written by users.
 uninstall() {
   local from to
@@ -211,6 +221,8 @@ if [[ $part == churn ]]; then
   NODE_IMAGES=$(printf '%s ' "$archives"/caracal-{node,controllers,ctl}.tar) CARACALCTL=${CARACALCTL:-$PWD/target/release/caracalctl} \
     $kube/churn.sh "${CHURN:-1000}" 2>&1 | tee "$results/churn.txt"
 fi
+step "rights"
+rights
 step "uninstall, and install again"
 uninstall
 # Who kills programs must not wonder at restarts.
