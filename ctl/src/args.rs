@@ -14,7 +14,7 @@ pub use ipam::{
 };
 pub use node::{
     BgpCommand, BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, ClusterCommand, ClusterDiags, DatastoreCommand,
-    Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags, NodeStatus,
+    Doctor, Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags, NodeStatus, Status,
 };
 pub use policy::{PolicyCommand, PolicyReport, PolicyTest, Trace};
 pub use resource::{
@@ -109,6 +109,10 @@ pub enum Command {
     /// Address management
     #[command(subcommand)]
     Ipam(IpamCommand),
+    /// How nodes, their agents and their BGP sessions are
+    Status(Status),
+    /// What is wrong with the cluster's network, each with the next command
+    Doctor(Doctor),
     /// What concerns this node
     #[command(subcommand)]
     Node(NodeCommand),

@@ -14,6 +14,7 @@ mod diff;
 mod error;
 mod form;
 mod go_template;
+mod health;
 mod input;
 mod ipam;
 mod json_path;
@@ -66,6 +67,14 @@ pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Acces
         Command::Policy(PolicyCommand::Test(test)) => policy::test::run(terminal, &test),
         Command::Policy(PolicyCommand::Report(report)) => {
             Box::pin(policy::report::run(terminal, access, &global, &report)).await
+        }
+        Command::Status(status) => {
+            let client = access.client(&global).await?;
+            Box::pin(health::status(terminal, &client, &status)).await
+        }
+        Command::Doctor(doctor) => {
+            let client = access.client(&global).await?;
+            Box::pin(health::doctor(terminal, &client, &doctor)).await
         }
         Command::Ipam(command) => {
             let client = access.client(&global).await?;

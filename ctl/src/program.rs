@@ -17,6 +17,7 @@ const OWN_COMMANDS: &[&str] = &[
     "bgp",
     "completion",
     "convert",
+    "doctor",
     "man",
     "policy",
     "reference",

@@ -42,6 +42,25 @@ pub struct NodeDiags {
     pub log_dir: PathBuf,
 }
 
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// text, json or yaml
+    #[arg(short, long, default_value = "text", value_name = "FORM")]
+    pub output: String,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Only what concerns this node, or the whole cluster
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// text, json or yaml
+    #[arg(short, long, default_value = "text", value_name = "FORM")]
+    pub output: String,
+}
+
 /// Commands about BGP.
 #[derive(Debug, Subcommand)]
 pub enum BgpCommand {
