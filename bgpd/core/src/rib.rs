@@ -9,8 +9,9 @@
 pub(crate) mod attrs;
 pub(crate) mod change_log;
 pub(crate) mod decision;
-pub(crate) mod kernel_routes;
+pub(crate) mod index;
 pub(crate) mod next_hop;
+pub(crate) mod numbers;
 pub(crate) mod pack;
 pub(crate) mod path;
 pub(crate) mod rewrite;

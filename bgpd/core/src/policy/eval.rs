@@ -111,7 +111,7 @@ fn matches(criteria: &Match, route: &Route<'_>, outcome: &Outcome) -> bool {
             .all(|want| outcome.communities.contains(want) || route.attrs.has_community(*want))
         && path_starts_with(route.attrs, &outcome.prepend, &criteria.as_path_prefix)
         && criteria.local_pref.is_none_or(|range| {
-            let value = outcome.local_pref.or(route.attrs.local_pref);
+            let value = outcome.local_pref.or(route.attrs.local_pref());
             value.is_some_and(|value| range.contains(value))
         })
         && criteria.metric.is_none_or(|range| {
@@ -187,7 +187,7 @@ fn act(term: &Term, route: &Route<'_>, outcome: &mut Outcome) {
                 outcome.local_pref = Some(scale.base.saturating_sub(metric));
             }
             Action::MetricFromLocalPref(scale) => {
-                let local_pref = outcome.local_pref.or(route.attrs.local_pref);
+                let local_pref = outcome.local_pref.or(route.attrs.local_pref());
                 let mirrored = local_pref.map(|value| scale.base.saturating_sub(value));
                 outcome.metric = Some(mirrored.unwrap_or(scale.default));
             }

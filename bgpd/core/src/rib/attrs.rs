@@ -25,49 +25,44 @@ pub(crate) enum Scope {
     NoAdvertise,
 }
 
-/// Well-known communities that change what a route is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks {
-    /// RFC 8326.
-    pub(crate) graceful_shutdown: bool,
-    /// RFC 9494 §3.2.
-    pub(crate) long_lived_stale: bool,
-    /// RFC 9494 §3.3.
-    pub(crate) no_long_lived: bool,
-}
-
 /// A set of attributes.
 #[derive(Debug)]
 pub(crate) struct Attrs {
     block: Box<[u8]>,
-    pub(crate) local_pref: Option<u32>,
+    local_pref: u32,
+    med: u32,
+    neighbor_as: u32,
+    originator: u32,
     pub(crate) path_len: u16,
-    pub(crate) origin: u8,
-    pub(crate) med: Option<u32>,
-    /// Leftmost AS of the path; `None` for a path that starts inside the AS.
-    pub(crate) neighbor_as: Option<u32>,
-    pub(crate) originator: Option<Ipv4Addr>,
     pub(crate) cluster_len: u16,
+    pub(crate) origin: u8,
     pub(crate) scope: Scope,
-    pub(crate) marks: Marks,
-    /// ONLY_TO_CUSTOMER (RFC 9234 §5).
-    pub(crate) only_to_customer: Option<u32>,
+    /// What there is: see below.
+    bits: u8,
 }
+
+const LOCAL_PREF: u8 = 1;
+const MED: u8 = 2;
+const NEIGHBOR_AS: u8 = 4;
+const ORIGINATOR: u8 = 8;
+const ONLY_TO_CUSTOMER: u8 = 16;
+const GRACEFUL_SHUTDOWN: u8 = 32;
+const LONG_LIVED_STALE: u8 = 64;
+const NO_LONG_LIVED: u8 = 128;
 
 impl Attrs {
     pub(crate) fn new(block: &[u8]) -> Self {
         let mut attrs = Self {
             block: block.into(),
-            local_pref: None,
+            local_pref: 0,
+            med: 0,
+            neighbor_as: 0,
+            originator: 0,
             path_len: 0,
-            origin: ORIGIN_INCOMPLETE,
-            med: None,
-            neighbor_as: None,
-            originator: None,
             cluster_len: 0,
+            origin: ORIGIN_INCOMPLETE,
             scope: Scope::Any,
-            marks: Marks::default(),
-            only_to_customer: None,
+            bits: 0,
         };
         for found in attribute::walk(block).map_while(Result::ok) {
             attrs.note(found.kind, found.value);
@@ -81,19 +76,71 @@ impl Attrs {
             attribute::ORIGIN => self.origin = value.first().copied().unwrap_or(ORIGIN_INCOMPLETE),
             attribute::AS_PATH => {
                 self.path_len = small(as_path::length(value, Width::Four));
-                self.neighbor_as = as_path::first(value);
+                let first = as_path::first(value);
+                self.neighbor_as = self.noted(NEIGHBOR_AS, first);
             }
-            attribute::MULTI_EXIT_DISC => self.med = u32_of(value),
-            attribute::LOCAL_PREF => self.local_pref = u32_of(value),
+            attribute::MULTI_EXIT_DISC => self.med = self.noted(MED, u32_of(value)),
+            attribute::LOCAL_PREF => self.local_pref = self.noted(LOCAL_PREF, u32_of(value)),
             attribute::COMMUNITIES => {
                 self.scope = scope(value);
-                self.marks = marks(value);
+                self.bits |= marks(value);
             }
-            attribute::ONLY_TO_CUSTOMER => self.only_to_customer = u32_of(value),
-            attribute::ORIGINATOR_ID => self.originator = u32_of(value).map(Ipv4Addr::from),
+            attribute::ONLY_TO_CUSTOMER => self.bits |= ONLY_TO_CUSTOMER,
+            attribute::ORIGINATOR_ID => self.originator = self.noted(ORIGINATOR, u32_of(value)),
             attribute::CLUSTER_LIST => self.cluster_len = small(value.len() / 4),
             _ => {}
         }
+    }
+
+    fn noted(&mut self, bit: u8, value: Option<u32>) -> u32 {
+        self.bits |= if value.is_some() { bit } else { 0 };
+        value.unwrap_or(0)
+    }
+
+    fn if_present(&self, bit: u8, value: u32) -> Option<u32> {
+        self.has(bit).then_some(value)
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.bits & bit != 0
+    }
+
+    pub(crate) fn local_pref(&self) -> Option<u32> {
+        self.if_present(LOCAL_PREF, self.local_pref)
+    }
+
+    pub(crate) fn med(&self) -> Option<u32> {
+        self.if_present(MED, self.med)
+    }
+
+    /// Leftmost AS of the path; `None` for a path that starts inside the AS.
+    pub(crate) fn neighbor_as(&self) -> Option<u32> {
+        self.if_present(NEIGHBOR_AS, self.neighbor_as)
+    }
+
+    pub(crate) fn originator(&self) -> Option<Ipv4Addr> {
+        self.if_present(ORIGINATOR, self.originator).map(Ipv4Addr::from)
+    }
+
+    /// RFC 9234 §5. Few routes have it, so it is looked up where it is asked for.
+    pub(crate) fn only_to_customer(&self) -> Option<u32> {
+        let find = || attribute::find(&self.block, attribute::ONLY_TO_CUSTOMER);
+        self.has(ONLY_TO_CUSTOMER).then(find).flatten().and_then(u32_of)
+    }
+
+    /// Whether GRACEFUL_SHUTDOWN is among the communities (RFC 8326).
+    pub(crate) fn is_graceful_shutdown(&self) -> bool {
+        self.has(GRACEFUL_SHUTDOWN)
+    }
+
+    /// Whether LLGR_STALE is (RFC 9494 §3.2).
+    pub(crate) fn is_long_lived_stale(&self) -> bool {
+        self.has(LONG_LIVED_STALE)
+    }
+
+    /// Whether NO_LLGR is (RFC 9494 §3.3).
+    pub(crate) fn is_not_long_lived(&self) -> bool {
+        self.has(NO_LONG_LIVED)
     }
 
     pub(crate) fn block(&self) -> &[u8] {
@@ -160,18 +207,16 @@ fn scope(communities: &[u8]) -> Scope {
     scope
 }
 
-fn marks(communities: &[u8]) -> Marks {
-    let mut marks = Marks::default();
+/// Bits for the well-known communities that change what a route is worth.
+fn marks(communities: &[u8]) -> u8 {
     let (each, _) = communities.as_chunks::<4>();
-    for octets in each {
-        match u32::from_be_bytes(*octets) {
-            Community::GRACEFUL_SHUTDOWN => marks.graceful_shutdown = true,
-            Community::LLGR_STALE => marks.long_lived_stale = true,
-            Community::NO_LLGR => marks.no_long_lived = true,
-            _ => {}
-        }
-    }
-    marks
+    let bits = each.iter().map(|octets| match u32::from_be_bytes(*octets) {
+        Community::GRACEFUL_SHUTDOWN => GRACEFUL_SHUTDOWN,
+        Community::LLGR_STALE => LONG_LIVED_STALE,
+        Community::NO_LLGR => NO_LONG_LIVED,
+        _ => 0,
+    });
+    bits.fold(0, |all, bit| all | bit)
 }
 
 impl PartialEq for Attrs {
@@ -332,6 +377,12 @@ impl Interner {
 mod tests {
     use super::*;
 
+    // With the counts of its `Arc`, what an allocator gives out as 64 octets.
+    #[test]
+    fn set_takes_five_words_beside_its_octets() {
+        assert_eq!(size_of::<Attrs>(), 40);
+    }
+
     #[test]
     fn equal_blocks_are_one_object_and_unused_ones_go() {
         let mut interner = Interner::default();
@@ -339,7 +390,7 @@ mod tests {
         let first = interner.intern(&block);
         assert!(Arc::ptr_eq(&first, &interner.intern(&block)));
         assert_eq!(
-            (first.origin, first.path_len, first.neighbor_as),
+            (first.origin, first.path_len, first.neighbor_as()),
             (0, 1, Some(65000))
         );
         for number in 0..3000_u32 {

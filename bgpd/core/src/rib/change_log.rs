@@ -21,16 +21,42 @@ pub(crate) struct Change {
     pub(crate) had: bool,
 }
 
+/// A change in the log, or where a later one of the same prefix took its place: in one word, as a full table that comes
+/// at once is in the log whole.
+#[derive(Clone, Copy, Debug)]
+struct Slot(u32);
+
+impl Slot {
+    const DEAD: Self = Self(u32::MAX);
+
+    /// The number of the prefix in the high bits; the table gives none out that does not fit.
+    fn of(change: Change) -> Self {
+        let flags = u32::from(change.moved) << 1 | u32::from(change.had);
+        Self(change.id.number() << 2 | flags)
+    }
+
+    fn change(self) -> Option<Change> {
+        (self.0 != Self::DEAD.0).then(|| Change {
+            id: PrefixId::of(self.0 >> 2),
+            moved: self.0 & 2 != 0,
+            had: self.0 & 1 != 0,
+        })
+    }
+
+    fn take(&mut self) -> Option<Change> {
+        std::mem::replace(self, Self::DEAD).change()
+    }
+}
+
 /// The log.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeLog {
     /// Position of the first entry.
     base: u64,
-    /// `None` where a later entry of the same prefix took its place.
-    entries: VecDeque<Option<Change>>,
+    entries: VecDeque<Slot>,
     /// By prefix number: the low half of the position of its entry, if it has one.
     latest: Vec<u32>,
-    /// Entries that are not `None`.
+    /// Entries that are not dead.
     live: usize,
     /// Entries from here on nobody has acted on.
     unread: u64,
@@ -54,7 +80,7 @@ impl ChangeLog {
         let position = self.latest.get(id.index())?;
         let offset = position.wrapping_sub(low(self.base)) as usize;
         // What is left from an entry that is gone may point anywhere.
-        let found = self.entries.get(offset)?.as_ref()?;
+        let found = self.entries.get(offset)?.change()?;
         (found.id == id).then_some(offset)
     }
 
@@ -67,7 +93,7 @@ impl ChangeLog {
     /// told leaves nothing; `gone` says that there is no route now.
     pub(crate) fn append(&mut self, mut change: Change, gone: bool) {
         if let Some(offset) = self.offset(change.id)
-            && let Some(earlier) = self.entries.get_mut(offset).and_then(Option::take)
+            && let Some(earlier) = self.entries.get_mut(offset).and_then(Slot::take)
         {
             self.live -= 1;
             change.moved |= earlier.moved;
@@ -82,7 +108,7 @@ impl ChangeLog {
             self.latest.resize(at + 1, 0);
         }
         let position = low(self.end().0);
-        self.entries.push_back(Some(change));
+        self.entries.push_back(Slot::of(change));
         self.live += 1;
         if let Some(latest) = self.latest.get_mut(at) {
             *latest = position;
@@ -104,7 +130,7 @@ impl ChangeLog {
                 break;
             }
             next += 1;
-            changes.extend(entry);
+            changes.extend(entry.change());
         }
         (changes, Position(self.base + next as u64))
     }
@@ -116,7 +142,7 @@ impl ChangeLog {
             && let Some(entry) = self.entries.pop_front()
         {
             self.base += 1;
-            if let Some(change) = entry {
+            if let Some(change) = entry.change() {
                 self.live -= 1;
                 told.push(change.id);
             }
@@ -135,7 +161,7 @@ impl ChangeLog {
         let mut kept = 0_u64;
         for entry in &self.entries {
             kept_before.push(kept);
-            kept += u64::from(entry.is_some());
+            kept += u64::from(entry.change().is_some());
         }
         kept_before.push(kept);
         for reader in readers {
@@ -144,8 +170,9 @@ impl ChangeLog {
         }
         let offset = usize::try_from(self.unread.saturating_sub(self.base)).unwrap_or(usize::MAX);
         self.unread = self.base + kept_before.get(offset).copied().unwrap_or(kept);
-        self.entries.retain(Option::is_some);
-        for (position, change) in (self.base..).zip(self.entries.iter().flatten()) {
+        self.entries.retain(|entry| entry.change().is_some());
+        let changes = self.entries.iter().filter_map(|entry| entry.change());
+        for (position, change) in (self.base..).zip(changes) {
             if let Some(latest) = self.latest.get_mut(change.id.index()) {
                 *latest = low(position);
             }

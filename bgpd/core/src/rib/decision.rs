@@ -45,17 +45,17 @@ pub(crate) fn select(paths: &[Path], rules: Rules, cost: impl Fn(&Way) -> Option
         .filter_map(|(index, path)| Some((index, path, cost(&path.used)?)))
         .collect();
     // RFC 9494 §4.3: behind every other route, whoever kept it for so long.
-    keep_least(&mut left, |(_, path, _)| path.used.attrs.marks.long_lived_stale);
+    keep_least(&mut left, |(_, path, _)| path.used.attrs.is_long_lived_stale());
     keep_least(&mut left, |(_, path, _)| Reverse(path.used.preference));
     // Sources without BGP attributes, when preferences are the same.
-    keep_least(&mut left, |(_, path, _)| match path.used.source() {
+    keep_least(&mut left, |(_, path, _)| match path.used.source {
         Source::Static => 0,
         Source::Direct => 1,
         Source::Kernel => 2,
         Source::Bgp => 3_u8,
     });
     keep_least(&mut left, |(_, path, _)| {
-        Reverse(path.used.attrs.local_pref.unwrap_or(DEFAULT_LOCAL_PREF))
+        Reverse(path.used.attrs.local_pref().unwrap_or(DEFAULT_LOCAL_PREF))
     });
     // a, b.
     keep_least(&mut left, |(_, path, _)| path.used.attrs.path_len);
@@ -70,7 +70,7 @@ pub(crate) fn select(paths: &[Path], rules: Rules, cost: impl Fn(&Way) -> Option
     // f with RFC 4456 §9: ORIGINATOR_ID stands for the identifier, then the shorter CLUSTER_LIST; g.
     left.sort_by_key(|(_, path, _)| {
         let identifier = path.used.peer().map(|peer| peer.router_id);
-        let identifier = path.used.attrs.originator.or(identifier);
+        let identifier = path.used.attrs.originator().or(identifier);
         (
             identifier.unwrap_or(Ipv4Addr::UNSPECIFIED),
             path.used.attrs.cluster_len,
@@ -99,14 +99,20 @@ fn compare_med(left: &mut Candidates<'_>, always: bool) {
     if left.len() < 2 {
         return;
     }
-    let group = |path: &Path| if always { None } else { path.used.attrs.neighbor_as };
+    let group = |path: &Path| {
+        if always {
+            None
+        } else {
+            path.used.attrs.neighbor_as()
+        }
+    };
     let mut least: BTreeMap<Option<u32>, u32> = BTreeMap::new();
     for (_, path, _) in left.iter() {
-        let med = path.used.attrs.med.unwrap_or(0);
+        let med = path.used.attrs.med().unwrap_or(0);
         let entry = least.entry(group(path)).or_insert(med);
         *entry = med.min(*entry);
     }
-    left.retain(|(_, path, _)| least.get(&group(path)) == Some(&path.used.attrs.med.unwrap_or(0)));
+    left.retain(|(_, path, _)| least.get(&group(path)) == Some(&path.used.attrs.med().unwrap_or(0)));
 }
 
 #[cfg(test)]

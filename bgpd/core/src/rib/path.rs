@@ -37,7 +37,7 @@ impl Path {
 
     /// As received, in canonical form.
     pub(crate) fn received(&self) -> &Arc<Way> {
-        self.used.received.as_ref().unwrap_or(&self.used)
+        self.used.received().unwrap_or(&self.used)
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -86,6 +86,14 @@ impl Paths {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
+    }
+
+    /// Puts the path at a place first.
+    pub(crate) fn lead_with(&mut self, at: usize) {
+        let paths = self.as_mut_slice();
+        if at < paths.len() {
+            paths.swap(0, at);
+        }
     }
 
     pub(crate) fn push(&mut self, path: Path) {

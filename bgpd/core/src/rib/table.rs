@@ -4,16 +4,16 @@
 //! by that number; a hash table of numbers finds them.
 
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::decision::{Rules, Selection, select};
-use super::kernel_routes::{KernelRouteId, KernelRoutes};
+use super::index::Index;
 use super::next_hop::NextHops;
+use super::numbers::Numbers;
 use super::path::{Path, Paths};
 use super::way::{Key, PeerId, Tag, Way};
 use crate::family::Family;
@@ -29,7 +29,10 @@ impl PrefixId {
         self.0 as usize
     }
 
-    #[cfg(test)]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     pub(crate) fn of(number: u32) -> Self {
         Self(number)
     }
@@ -39,14 +42,47 @@ impl PrefixId {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) prefix: IpNet,
-    is_dirty: bool,
-    /// The number stands for no prefix.
-    is_free: bool,
+    /// Bits: see below.
+    state: u8,
+    /// With a choice: of the route that the kernel was told. Without: of where the last choice was from, while peers
+    /// are still to be told that it went.
+    number: u32,
+    /// What the decision process chose comes first.
     pub(crate) paths: Paths,
-    /// What the decision process chose last.
-    pub(crate) chosen: Option<Arc<Way>>,
-    /// What the kernel was told.
-    kernel: KernelRouteId,
+}
+
+/// The prefix is to be decided. What was chosen before is in the list of these.
+const DIRTY: u8 = 1;
+/// The number stands for no prefix.
+const FREE: u8 = 2;
+/// Something was chosen.
+const CHOSEN: u8 = 4;
+
+impl Entry {
+    fn is(&self, bit: u8) -> bool {
+        self.state & bit != 0
+    }
+
+    fn set(&mut self, bit: u8, on: bool) {
+        self.state = if on { self.state | bit } else { self.state & !bit };
+    }
+
+    fn first(&self) -> Option<&Arc<Way>> {
+        self.paths.as_slice().first().map(|path| &path.used)
+    }
+
+    /// What the decision process chose; nothing while the prefix is to be decided.
+    pub(crate) fn chosen(&self) -> Option<&Arc<Way>> {
+        let is_settled = self.is(CHOSEN) && !self.is(DIRTY);
+        self.first().filter(|_| is_settled)
+    }
+
+    /// Marks it to be decided; false when it was marked already.
+    fn mark(&mut self) -> bool {
+        let is_new = !self.is(DIRTY);
+        self.set(DIRTY, true);
+        is_new
+    }
 }
 
 /// What becomes of a path that [`Table::visit`] shows.
@@ -69,7 +105,10 @@ pub(crate) struct Counts {
     pub(crate) accepted: usize,
 }
 
-/// Entries of one page: 48 KiB.
+/// What the change log has room for in a word.
+const PREFIXES_MAX: u32 = (1 << 30) - 1;
+
+/// Entries of one page: 40 KiB.
 const PAGE: usize = 1024;
 
 /// The table.
@@ -77,17 +116,19 @@ const PAGE: usize = 1024;
 pub(crate) struct Table {
     pages: Vec<Vec<Entry>>,
     free: Vec<PrefixId>,
-    index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-    dirty: Vec<PrefixId>,
-    /// Where the last path of a prefix without one was from.
-    gone: HashMap<PrefixId, Tag>,
+    index: Index,
+    /// Prefixes to be decided, with what was chosen before they changed.
+    dirty: Vec<Dirty>,
     prefixes: usize,
     paths: usize,
     counts: HashMap<PeerId, Counts>,
-    kernel_routes: KernelRoutes,
+    kernel_routes: Numbers<KernelRoute>,
+    tags: Numbers<Tag>,
     next_hops: NextHops,
 }
+
+/// A prefix to be decided, with what was chosen before.
+type Dirty = (PrefixId, Option<Arc<Way>>);
 
 impl Table {
     /// Numbers given out so far, used or free: walks run to here.
@@ -106,7 +147,7 @@ impl Table {
         });
         entries.filter_map(|(at, entry)| {
             let id = PrefixId(u32::try_from(at).ok()?);
-            (!entry.is_free).then_some((id, entry))
+            (!entry.is(FREE)).then_some((id, entry))
         })
     }
 
@@ -126,12 +167,8 @@ impl Table {
     }
 
     fn find(&self, prefix: &IpNet) -> Option<PrefixId> {
-        let hash = self.hasher.hash_one(prefix);
-        let is_it = |id: &u32| {
-            self.entry(PrefixId(*id))
-                .is_some_and(|entry| entry.prefix == *prefix)
-        };
-        self.index.find(hash, is_it).map(|id| PrefixId(*id))
+        let of = |number| Some(self.entry(PrefixId(number))?.prefix);
+        self.index.find(prefix, of).map(PrefixId)
     }
 
     fn find_or_add(&mut self, prefix: IpNet) -> Option<PrefixId> {
@@ -140,11 +177,9 @@ impl Table {
         }
         let entry = Entry {
             prefix,
-            is_dirty: false,
-            is_free: false,
+            state: 0,
+            number: 0,
             paths: Paths::None,
-            chosen: None,
-            kernel: KernelRouteId::default(),
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -152,7 +187,8 @@ impl Table {
                 id
             }
             None => {
-                let id = PrefixId(u32::try_from(self.len()).ok()?);
+                let number = u32::try_from(self.len()).ok();
+                let id = PrefixId(number.filter(|number| *number < PREFIXES_MAX)?);
                 if self.pages.last().is_none_or(|page| page.len() == PAGE) {
                     self.pages.push(Vec::with_capacity(PAGE));
                 }
@@ -160,13 +196,12 @@ impl Table {
                 id
             }
         };
-        let (pages, hasher) = (&self.pages, &self.hasher);
-        let rehash = |id: &u32| {
-            let at = *id as usize;
-            let entry = pages.get(at / PAGE).and_then(|page| page.get(at % PAGE));
-            entry.map_or(0, |entry| hasher.hash_one(entry.prefix))
+        let pages = &self.pages;
+        let of = |number: u32| {
+            let at = number as usize;
+            Some(pages.get(at / PAGE)?.get(at % PAGE)?.prefix)
         };
-        self.index.insert_unique(hasher.hash_one(prefix), id.0, rehash);
+        self.index.insert(&prefix, id.0, of);
         Some(id)
     }
 
@@ -196,16 +231,31 @@ impl Table {
         !self.dirty.is_empty()
     }
 
-    /// Prefixes to be decided, in the order in which they changed.
-    pub(crate) fn take_dirty(&mut self) -> Vec<PrefixId> {
+    /// Prefixes to be decided, in the order in which they changed, with what was chosen before.
+    pub(crate) fn take_dirty(&mut self) -> Vec<Dirty> {
         std::mem::take(&mut self.dirty)
     }
 
+    /// What was chosen when all changes so far had been decided.
+    pub(crate) fn choices(&self) -> impl Iterator<Item = (&IpNet, &Arc<Way>)> {
+        let settled = self.entries_from(0).map(|(_, entry)| (entry, entry.chosen()));
+        let dirty = self.dirty.iter();
+        let dirty = dirty.filter_map(|(id, before)| Some((self.entry(*id)?, before.as_ref())));
+        settled
+            .chain(dirty)
+            .filter_map(|(entry, way)| Some((&entry.prefix, way?)))
+    }
+
+    /// Marks a prefix to be decided, before any of its paths changes.
     fn mark(&mut self, id: PrefixId) {
-        if let Some(entry) = self.entry_mut(id)
-            && !std::mem::replace(&mut entry.is_dirty, true)
-        {
-            self.dirty.push(id);
+        let before = self.entry(id).and_then(Entry::chosen).cloned();
+        self.mark_after(id, before);
+    }
+
+    /// The same when its paths have changed already.
+    fn mark_after(&mut self, id: PrefixId, before: Option<Arc<Way>>) {
+        if self.entry_mut(id).is_some_and(Entry::mark) {
+            self.dirty.push((id, before));
         }
     }
 
@@ -271,18 +321,14 @@ impl Table {
         }
     }
 
-    fn take_where(
-        &mut self,
-        id: PrefixId,
-        goes: impl FnMut(&mut Path) -> bool,
-        out: &mut VecDeque<Output>,
-    ) -> bool {
+    fn take_where(&mut self, id: PrefixId, goes: impl FnMut(&mut Path) -> bool, out: &mut VecDeque<Output>) {
         let (page, at) = (id.index() / PAGE, id.index() % PAGE);
         let Some(entry) = self.pages.get_mut(page).and_then(|page| page.get_mut(at)) else {
-            return false;
+            return;
         };
         let family = Family::of_prefix(&entry.prefix);
         let had_any = !entry.paths.is_empty();
+        let before = entry.chosen().cloned();
         let (counts, next_hops) = (&mut self.counts, &mut self.next_hops);
         let mut taken = 0;
         entry.paths.take_where(goes, |path| {
@@ -293,9 +339,8 @@ impl Table {
         self.prefixes -= usize::from(had_any && entry.paths.is_empty());
         self.paths -= taken;
         if taken > 0 {
-            self.mark(id);
+            self.mark_after(id, before);
         }
-        taken > 0
     }
 
     /// Shows every path with this key, which may change what is used of it and whether it is stale.
@@ -310,9 +355,8 @@ impl Table {
         let ids: Vec<PrefixId> = ids.map(|(id, _)| id).collect();
         for id in ids {
             let mut changed: Vec<(Path, Path)> = Vec::new();
-            let Some(prefix) = self.entry(id).map(|entry| entry.prefix) else {
-                continue;
-            };
+            let Some(entry) = self.entry(id) else { continue };
+            let (prefix, chosen) = (entry.prefix, entry.chosen().cloned());
             let goes = |path: &mut Path| {
                 if path.key() != key {
                     return false;
@@ -329,8 +373,10 @@ impl Table {
             };
             self.take_where(id, goes, out);
             let family = Family::of_prefix(&prefix);
+            if !changed.is_empty() {
+                self.mark_after(id, chosen);
+            }
             for (before, after) in &changed {
-                self.mark(id);
                 self.next_hops.add(self.next_hops.address_of(&after.used), out);
                 self.next_hops
                     .remove(self.next_hops.address_of(&before.used), out);
@@ -340,15 +386,10 @@ impl Table {
         }
     }
 
-    /// Runs the decision process on a prefix that was marked. Returns its entry, in which `chosen` is still the choice
-    /// of before, with the new selection.
-    pub(crate) fn decide(&mut self, id: PrefixId, rules: Rules) -> Option<(&Entry, Option<Selection>)> {
-        let (page, at) = (id.index() / PAGE, id.index() % PAGE);
-        let entry = self.pages.get_mut(page)?.get_mut(at)?;
-        entry.is_dirty = false;
-        let next_hops = &self.next_hops;
-        let selection = select(entry.paths.as_slice(), rules, |way| next_hops.cost(way));
-        Some((entry, selection))
+    /// Runs the decision process on a prefix that was marked. Returns its entry, with the new selection.
+    pub(crate) fn decide(&self, id: PrefixId, rules: Rules) -> Option<(&Entry, Option<Selection>)> {
+        let entry = self.entry(id)?;
+        Some((entry, self.selection(entry, rules)))
     }
 
     /// The same for status: nothing is changed.
@@ -356,33 +397,42 @@ impl Table {
         select(entry.paths.as_slice(), rules, |way| self.next_hops.cost(way))
     }
 
-    /// Notes what the kernel has for a prefix; true when it is to be told.
-    pub(crate) fn tell_kernel(&mut self, id: PrefixId, route: Option<&KernelRoute>) -> bool {
-        let number = self.kernel_routes.number(route);
-        let entry = self.entry_mut(id);
-        entry.is_some_and(|entry| std::mem::replace(&mut entry.kernel, number) != number)
-    }
-
-    /// Notes the choice for a prefix, and where the one before came from when there is none now.
-    pub(crate) fn choose(&mut self, id: PrefixId, chosen: Option<Arc<Way>>) {
-        let is_none = chosen.is_none();
-        let Some(entry) = self.entry_mut(id) else { return };
-        let before = std::mem::replace(&mut entry.chosen, chosen);
-        if is_none {
-            if let Some(before) = before {
-                self.gone.insert(id, before.tag());
+    /// Notes the choice for a prefix, by the place of its path, and what the kernel has for it, or where the choice of
+    /// before came from when there is none now. True when the kernel is to be told.
+    pub(crate) fn choose(
+        &mut self,
+        id: PrefixId,
+        best: Option<usize>,
+        route: Option<&KernelRoute>,
+        before: Option<Tag>,
+    ) -> bool {
+        let (page, at) = (id.index() / PAGE, id.index() % PAGE);
+        let Some(entry) = self.pages.get_mut(page).and_then(|page| page.get_mut(at)) else {
+            return false;
+        };
+        let old = if entry.is(CHOSEN) { entry.number } else { 0 };
+        let new = self.kernel_routes.number(route);
+        entry.set(DIRTY, false);
+        entry.set(CHOSEN, best.is_some());
+        entry.number = match best {
+            Some(best) => {
+                entry.paths.lead_with(best);
+                new
             }
-        } else {
-            self.gone.remove(&id);
-        }
+            None => self.tags.number(before.as_ref()),
+        };
+        old != new
     }
 
     /// Where the route to a prefix comes from, or came from while peers are still to be told that it went.
     pub(crate) fn tag(&self, id: PrefixId) -> Option<Tag> {
-        let chosen = self.entry(id).and_then(|entry| entry.chosen.as_ref());
-        chosen
-            .map(|way| way.tag())
-            .or_else(|| self.gone.get(&id).copied())
+        let entry = self.entry(id)?;
+        let gone = || self.tags.value(entry.number).copied();
+        match entry.chosen() {
+            Some(way) => Some(way.tag()),
+            None if entry.is(CHOSEN) => None,
+            None => gone(),
+        }
     }
 
     /// Frees the number of a prefix of which nothing is left; false when there is something. The caller knows that
@@ -391,22 +441,19 @@ impl Table {
         let Some(entry) = self.entry_mut(id) else {
             return false;
         };
-        if entry.is_free || entry.is_dirty || entry.chosen.is_some() || !entry.paths.is_empty() {
+        if entry.state != 0 || !entry.paths.is_empty() {
             return false;
         }
-        entry.is_free = true;
+        entry.set(FREE, true);
         let prefix = entry.prefix;
-        let hash = self.hasher.hash_one(prefix);
-        if let Ok(found) = self.index.find_entry(hash, |known| *known == id.0) {
-            found.remove();
-        }
-        self.gone.remove(&id);
+        self.index.remove(&prefix, id.0);
         self.free.push(id);
         if self.free.len() == self.len() {
             self.pages = Vec::new();
             self.free = Vec::new();
-            self.index = HashTable::new();
+            self.index.clear();
             self.kernel_routes.clear();
+            self.tags.clear();
         }
         true
     }
@@ -437,7 +484,7 @@ mod tests {
 
     // A bigger entry costs megabytes for each octet.
     #[test]
-    fn entry_takes_six_words() {
-        assert_eq!(size_of::<Entry>(), 48);
+    fn entry_takes_five_words() {
+        assert_eq!(size_of::<Entry>(), 40);
     }
 }

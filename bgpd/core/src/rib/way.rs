@@ -32,20 +32,6 @@ pub(crate) struct PeerInfo {
     pub(crate) cluster: Option<Ipv4Addr>,
 }
 
-/// Where a path is from.
-#[derive(Clone, Debug)]
-pub(crate) enum Origin {
-    /// A peer.
-    Peer(Arc<PeerInfo>),
-    /// The configuration.
-    Static {
-        /// It asks for a blackhole in the kernel.
-        blackhole: bool,
-    },
-    /// The host: `Direct` or `Kernel`.
-    Host(Source),
-}
-
 /// What paths of one prefix are told apart by, together with the path identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -92,27 +78,31 @@ impl Unusable {
 }
 
 /// What few ways have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Extra {
     /// Interface of a route of the host.
     pub(crate) interface: Option<Arc<str>>,
     pub(crate) metric: Option<u32>,
     /// Device that policy chose.
     pub(crate) device: Option<Arc<str>>,
+    /// What was received, where the import policy made this of it.
+    pub(crate) received: Option<Arc<Way>>,
 }
 
-/// A way.
+/// A way. There is one for each UPDATE of a full table, so it has no room for what few have.
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
-    pub(crate) origin: Origin,
+    /// Where it is from: some with the source `Bgp` alone.
+    pub(crate) peer: Option<Arc<PeerInfo>>,
+    pub(crate) source: Source,
+    /// A route of the configuration that asks for a blackhole in the kernel.
+    pub(crate) blackhole: bool,
     pub(crate) attrs: Arc<Attrs>,
     /// Shared, as a peer has few of them.
     pub(crate) next_hop: Option<Arc<NextHop>>,
     pub(crate) preference: u32,
     pub(crate) unusable: Option<Unusable>,
     pub(crate) extra: Option<Box<Extra>>,
-    /// What was received, where the import policy made this of it.
-    pub(crate) received: Option<Arc<Self>>,
 }
 
 /// What decides which peers a route does not go back to: the peer it came from, and its originator.
@@ -124,26 +114,20 @@ pub(crate) struct Tag {
 
 impl Way {
     pub(crate) fn key(&self) -> Key {
-        match &self.origin {
-            Origin::Peer(info) => Key::Peer(info.id),
-            Origin::Static { .. } => Key::Static,
-            Origin::Host(_) => Key::Host,
-        }
-    }
-
-    pub(crate) fn source(&self) -> Source {
-        match &self.origin {
-            Origin::Peer(_) => Source::Bgp,
-            Origin::Static { .. } => Source::Static,
-            Origin::Host(source) => *source,
+        match (&self.peer, self.source) {
+            (Some(info), _) => Key::Peer(info.id),
+            (None, Source::Static) => Key::Static,
+            (None, _) => Key::Host,
         }
     }
 
     pub(crate) fn peer(&self) -> Option<&PeerInfo> {
-        match &self.origin {
-            Origin::Peer(info) => Some(info),
-            Origin::Static { .. } | Origin::Host(_) => None,
-        }
+        self.peer.as_deref()
+    }
+
+    /// What the import policy made this of, if it is not what was received.
+    pub(crate) fn received(&self) -> Option<&Arc<Self>> {
+        self.extra.as_ref()?.received.as_ref()
     }
 
     pub(crate) fn next_hop(&self) -> Option<NextHop> {
@@ -153,7 +137,7 @@ impl Way {
     pub(crate) fn tag(&self) -> Tag {
         Tag {
             peer: self.peer().map(|peer| peer.id),
-            originator: self.attrs.originator,
+            originator: self.attrs.originator(),
         }
     }
 
@@ -167,5 +151,16 @@ impl Way {
 
     pub(crate) fn device(&self) -> Option<&str> {
         self.extra.as_ref()?.device.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // With the counts of its `Arc`, what an allocator gives out as 64 octets.
+    #[test]
+    fn way_takes_five_words() {
+        assert_eq!(size_of::<Way>(), 40);
     }
 }

@@ -224,7 +224,7 @@ impl Speaker {
         for key in [Key::Static, Key::Host] {
             self.table.visit(key, &mut self.out, |_, path| {
                 let mut way = Way::clone(&path.used);
-                way.preference = match way.source() {
+                way.preference = match way.source {
                     Source::Static => preference.originated,
                     Source::Direct => preference.direct,
                     Source::Kernel => preference.kernel,

@@ -142,7 +142,7 @@ impl Exporter {
         let reflects = self.reflects(way.peer())?;
         let route = eval::Route {
             prefix: *prefix,
-            source: way.source(),
+            source: way.source,
             peer_type: Some(if self.ebgp { PeerType::Ebgp } else { PeerType::Ibgp }),
             interface: way.interface(),
             next_hop: way.next_hop().map(|hop| hop.address),
@@ -156,7 +156,7 @@ impl Exporter {
             Scope::Any | Scope::NoExport => {}
         }
         // RFC 9234 §5, egress: not upwards or sideways what may go downwards only.
-        if way.attrs.only_to_customer.is_some() && self.role.is_some_and(Role::is_below_or_beside) {
+        if way.attrs.only_to_customer().is_some() && self.role.is_some_and(Role::is_below_or_beside) {
             return None;
         }
         if self.hides_age(way) && !self.stale_to_all {
@@ -169,7 +169,7 @@ impl Exporter {
 
     /// Whether it is a long-lived stale route that these peers would take for a fresh one (RFC 9494 §4.3).
     fn hides_age(&self, way: &Way) -> bool {
-        way.attrs.marks.long_lived_stale && !self.knows_stale
+        way.attrs.is_long_lived_stale() && !self.knows_stale
     }
 
     /// `None` when the path may not go to this group; else the cluster that it is reflected with, if it is.
@@ -209,7 +209,7 @@ impl Exporter {
     /// What the attributes become on the way to this group.
     fn rewrite(&self, way: &Way, outcome: Outcome, cluster: Option<Ipv4Addr>) -> Rewrite {
         let mut rewrite = outcome.rewrite();
-        if self.role.is_some_and(Role::is_above_or_beside) && way.attrs.only_to_customer.is_none() {
+        if self.role.is_some_and(Role::is_above_or_beside) && way.attrs.only_to_customer().is_none() {
             rewrite.only_to_customer = Change::Set(self.local_as);
         }
         if self.ebgp {
@@ -225,9 +225,9 @@ impl Exporter {
         } else {
             let wanted = outcome
                 .local_pref
-                .or(way.attrs.local_pref)
+                .or(way.attrs.local_pref())
                 .unwrap_or(DEFAULT_LOCAL_PREF);
-            rewrite.local_pref = if way.attrs.local_pref == Some(wanted) {
+            rewrite.local_pref = if way.attrs.local_pref() == Some(wanted) {
                 Change::Keep
             } else {
                 Change::Set(wanted)
@@ -235,7 +235,7 @@ impl Exporter {
         }
         if let Some(cluster) = cluster {
             rewrite.cluster = Change::Set(cluster);
-            if way.attrs.originator.is_none() {
+            if way.attrs.originator().is_none() {
                 rewrite.originator = way.peer().map(|peer| peer.router_id).into();
             }
         }

@@ -84,18 +84,21 @@ impl Speaker {
         }
         let rules = self.rules();
         let mut routes = KernelRoutes::new(Arc::clone(&self.kernel_chain));
-        for id in self.table.take_dirty() {
-            let before = self.table.tag(id);
+        for (id, old) in self.table.take_dirty() {
             let Some((entry, selection)) = self.table.decide(id, rules) else {
                 continue;
             };
             let prefix = entry.prefix;
             let paths = entry.paths.as_slice();
-            let best = selection.as_ref().and_then(|selection| paths.get(selection.best));
-            let new = best.map(|path| Arc::clone(&path.used));
+            let best = selection.as_ref().map(|selection| selection.best);
+            let new = best.and_then(|best| paths.get(best));
+            let new = new.map(|path| Arc::clone(&path.used));
             let route = routes.get(&prefix, paths, selection.as_ref());
-            let old = entry.chosen.clone();
-            if self.table.tell_kernel(id, route.as_deref()) {
+            let before = match &old {
+                Some(way) => Some(way.tag()),
+                None => self.table.tag(id),
+            };
+            if self.table.choose(id, best, route.as_deref(), before) {
                 let route = route.as_deref().cloned();
                 self.out.push_back(Output::Route(RouteDelta { prefix, route }));
             }
@@ -105,9 +108,7 @@ impl Speaker {
                 _ => false,
             };
             let is_lost = new.is_none();
-            self.table.choose(id, new.clone());
-            let choices = [old.as_ref(), new.as_ref()];
-            self.note(id, &prefix, before, choices, is_same);
+            self.note(id, &prefix, before, [old.as_ref(), new.as_ref()], is_same);
             if is_lost {
                 self.release(id);
             }
@@ -334,7 +335,7 @@ fn walk_on<R: Route>(
             group.tell_paths(packer, id, entry, sources);
             continue;
         }
-        let way = entry.chosen.as_ref();
+        let way = entry.chosen();
         let advert = way.and_then(|way| group.advert(&entry.prefix, way, sources.interner));
         let route = R::of(entry.prefix, None);
         match (way, advert) {
@@ -368,7 +369,7 @@ fn read_on<R: Route>(
             continue;
         }
         let tag = table.tag(change.id).map(|tag| group.exporter.tag(tag));
-        let way = entry.chosen.as_ref();
+        let way = entry.chosen();
         let advert = way.and_then(|way| group.advert(&entry.prefix, way, sources.interner));
         let route = R::of(entry.prefix, None);
         match (advert, tag) {

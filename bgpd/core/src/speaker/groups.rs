@@ -240,10 +240,8 @@ impl Speaker {
         let id = GroupId(self.next_group);
         self.next_group += 1;
         let mut group = UpdateGroup::new(exporter);
-        for (_, entry) in self.table.entries_from(0) {
-            if let Some(way) = &entry.chosen
-                && group.exporter.lets_through(&entry.prefix, way)
-            {
+        for (prefix, way) in self.table.choices() {
+            if group.exporter.lets_through(prefix, way) {
                 group.count(way.tag(), true);
             }
         }

@@ -17,7 +17,7 @@ use crate::rib::attrs::{Attrs, Interner};
 use crate::rib::path::{Path, Stale};
 use crate::rib::rewrite::{Change, Rewrite};
 use crate::rib::table::Visit;
-use crate::rib::way::{Extra, Key, Origin, PeerId, PeerInfo, Unusable, Way};
+use crate::rib::way::{Extra, Key, PeerId, PeerInfo, Unusable, Way};
 use crate::wire::mp::NextHop;
 use crate::wire::notification::{CeaseSubcode, Notification};
 use crate::wire::update::UpdateView;
@@ -187,7 +187,7 @@ impl Speaker {
                 return Visit::Keep;
             }
             let received = &Arc::clone(path.received());
-            if received.attrs.marks.no_long_lived {
+            if received.attrs.is_not_long_lived() {
                 return Visit::Remove;
             }
             let marked = match last.take().filter(|(known, _)| Arc::ptr_eq(known, received)) {
@@ -211,10 +211,10 @@ impl Speaker {
             ..Rewrite::default()
         };
         let attrs = self.interner.intern(&block.apply(&LOCAL_BLOCK));
-        let origin = Origin::Static {
-            blackhole: route.blackhole,
-        };
-        let path = Path::own(own_way(origin, attrs, route.metric, config.preference.originated));
+        let preference = config.preference.originated;
+        let mut way = own_way(Source::Static, attrs, route.metric, preference);
+        way.blackhole = route.blackhole;
+        let path = Path::own(way);
         self.table.insert(route.prefix, path, &mut self.out);
     }
 
@@ -247,7 +247,7 @@ impl Speaker {
             metric,
         } = route;
         let attrs = self.interner.intern(&LOCAL_BLOCK);
-        let mut way = own_way(Origin::Host(source), attrs, metric, preference);
+        let mut way = own_way(source, attrs, metric, preference);
         way.next_hop = next_hop.map(|address| Arc::new(NextHop::from(address)));
         way.extra.get_or_insert_default().interface = interface.map(Arc::from);
         self.table.insert(prefix, Path::own(way), &mut self.out);
@@ -257,7 +257,7 @@ impl Speaker {
 /// ORIGIN IGP and an empty AS_PATH: a route of this AS.
 const LOCAL_BLOCK: [u8; 7] = [0x40, 1, 1, 0, 0x40, 2, 0];
 
-fn own_way(origin: Origin, attrs: Arc<Attrs>, metric: Option<u32>, preference: u32) -> Way {
+fn own_way(source: Source, attrs: Arc<Attrs>, metric: Option<u32>, preference: u32) -> Way {
     let with_metric = |_| {
         Box::new(Extra {
             metric,
@@ -265,13 +265,14 @@ fn own_way(origin: Origin, attrs: Arc<Attrs>, metric: Option<u32>, preference: u
         })
     };
     Way {
-        origin,
+        peer: None,
+        source,
+        blackhole: false,
         attrs,
         next_hop: None,
         preference,
         unusable: None,
         extra: metric.map(with_metric),
-        received: None,
     }
 }
 
@@ -282,13 +283,14 @@ fn received(
     next_hop: Option<Arc<NextHop>>,
 ) -> Arc<Way> {
     Arc::new(Way {
-        origin: Origin::Peer(Arc::clone(info)),
+        peer: Some(Arc::clone(info)),
+        source: Source::Bgp,
+        blackhole: false,
         attrs: Arc::clone(attrs),
         next_hop,
         preference: config.preference.bgp,
         unusable: None,
         extra: None,
-        received: None,
     })
 }
 
@@ -361,7 +363,7 @@ impl Importer<'_> {
             let mut way = Way::clone(received);
             way.preference = preference;
             way.unusable = Some(reason);
-            way.received = Some(Arc::clone(received));
+            way.extra.get_or_insert_default().received = Some(Arc::clone(received));
             Arc::new(way)
         };
         if let Some(reason) = self.fault(received) {
@@ -372,18 +374,19 @@ impl Importer<'_> {
         };
         let mut rewrite = outcome.rewrite();
         // A value that is there already is no change.
-        if rewrite.local_pref == received.attrs.local_pref.into() {
+        if rewrite.local_pref == received.attrs.local_pref().into() {
             rewrite.local_pref = Change::Keep;
         }
         // RFC 8326 §4.1: whatever policy says, there is no worse one.
-        if self.graceful_shutdown && received.attrs.marks.graceful_shutdown {
-            rewrite.local_pref = match received.attrs.local_pref {
+        if self.graceful_shutdown && received.attrs.is_graceful_shutdown() {
+            rewrite.local_pref = match received.attrs.local_pref() {
                 Some(0) => Change::Keep,
                 _ => Change::Set(0),
             };
         }
         // RFC 9234 §5: from above or from the side it goes downwards only, from here on.
-        if self.info.role.is_some_and(Role::is_below_or_beside) && received.attrs.only_to_customer.is_none() {
+        if self.info.role.is_some_and(Role::is_below_or_beside) && received.attrs.only_to_customer().is_none()
+        {
             rewrite.only_to_customer = Change::Set(self.info.remote_as);
         }
         let preference = outcome.preference.unwrap_or(preference);
@@ -392,32 +395,35 @@ impl Importer<'_> {
             Some(NextHopAction::Own) => Some(Arc::new(self.info.local.into())),
             Some(NextHopAction::Keep) | None => received.next_hop.clone(),
         };
+        let is_same = rewrite.is_nothing()
+            && preference == received.preference
+            && next_hop == received.next_hop
+            && outcome.metric.is_none()
+            && outcome.device.is_none();
+        if is_same {
+            return Arc::clone(received);
+        }
         let extra = Extra {
             interface: None,
             metric: outcome.metric,
             device: outcome.device.map(Arc::from),
+            received: Some(Arc::clone(received)),
         };
-        let is_same = rewrite.is_nothing()
-            && preference == received.preference
-            && next_hop == received.next_hop
-            && extra == Extra::default();
-        if is_same {
-            return Arc::clone(received);
-        }
         Arc::new(Way {
-            origin: received.origin.clone(),
+            peer: received.peer.clone(),
+            source: received.source,
+            blackhole: false,
             attrs: self.interner.rewritten(&received.attrs, rewrite),
             next_hop,
             preference,
             unusable: None,
-            extra: (extra != Extra::default()).then(|| Box::new(extra)),
-            received: Some(Arc::clone(received)),
+            extra: Some(Box::new(extra)),
         })
     }
 
     /// RFC 9234 §5, ingress: a customer has no route that goes to customers only, a peer only such of its own.
     fn leaks(&self, received: &Way) -> bool {
-        match (self.info.role, received.attrs.only_to_customer) {
+        match (self.info.role, received.attrs.only_to_customer()) {
             (Some(Role::Provider | Role::RouteServer), Some(_)) => true,
             (Some(Role::Peer), Some(number)) => number != self.info.remote_as,
             _ => false,
@@ -432,7 +438,7 @@ impl Importer<'_> {
         if numbers.into_iter().any(own) {
             return Some(Unusable::OwnAs);
         }
-        if attrs.originator == Some(self.config.router_id) {
+        if attrs.originator() == Some(self.config.router_id) {
             return Some(Unusable::OwnOriginator);
         }
         if self.leaks(received) {

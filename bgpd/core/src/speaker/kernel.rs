@@ -9,7 +9,7 @@ use crate::policy::Source;
 use crate::policy::eval::{self, Chain, Outcome};
 use crate::rib::decision::Selection;
 use crate::rib::path::Path;
-use crate::rib::way::{Origin, Way};
+use crate::rib::way::Way;
 
 /// Returns what the kernel should have for a prefix. Routes of the host are there without our doing.
 pub(super) fn route(
@@ -20,21 +20,22 @@ pub(super) fn route(
 ) -> Option<KernelRoute> {
     let selection = selection?;
     let best = &*paths.get(selection.best)?.used;
-    match best.origin {
-        Origin::Host(_) | Origin::Static { blackhole: false } => None,
-        Origin::Static { blackhole: true } => {
+    match best.source {
+        Source::Direct | Source::Kernel => None,
+        Source::Static if !best.blackhole => None,
+        Source::Static => {
             let outcome = accept(chain, prefix, best)?;
             Some(KernelRoute {
                 target: Target::Blackhole,
                 metric: outcome.metric.or(best.metric()),
             })
         }
-        Origin::Peer(_) => {
+        Source::Bgp => {
             let outcome = accept(chain, prefix, best)?;
             let equals = selection.equals.iter().filter_map(|index| paths.get(*index));
             let next_hops: BTreeSet<NextHop> = equals
                 .map(|path| &*path.used)
-                .filter(|way| way.source() == Source::Bgp)
+                .filter(|way| way.source == Source::Bgp)
                 .filter_map(|way| next_hop(way, accept(chain, prefix, way)?))
                 .collect();
             (!next_hops.is_empty()).then(|| KernelRoute {
@@ -48,7 +49,7 @@ pub(super) fn route(
 fn accept(chain: &Chain, prefix: &IpNet, way: &Way) -> Option<Outcome> {
     let route = eval::Route {
         prefix: *prefix,
-        source: way.source(),
+        source: way.source,
         peer_type: None,
         interface: way.interface(),
         next_hop: way.next_hop().map(|hop| hop.address),

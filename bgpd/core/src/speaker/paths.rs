@@ -74,7 +74,7 @@ pub(super) struct Told {
 /// The paths of a prefix that go to such peers: all usable ones of peers, and the own one when it is the choice.
 pub(super) fn of<'a>(entry: &'a Entry, table: &'a Table) -> impl Iterator<Item = &'a Path> {
     let is_chosen = |path: &Path| {
-        let chosen = entry.chosen.as_ref();
+        let chosen = entry.chosen();
         chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, &path.used))
     };
     let paths = entry.paths.as_slice().iter();

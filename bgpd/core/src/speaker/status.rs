@@ -157,7 +157,7 @@ impl Speaker {
                 let told = |way| (self.path_ids.known(way), &way.used);
                 paths::of(entry, &self.table).map(told).collect()
             } else {
-                entry.chosen.iter().map(|way| (0, way)).collect()
+                entry.chosen().into_iter().map(|way| (0, way)).collect()
             };
             for (path_id, way) in ways {
                 if target.is_echo(group.exporter.tag(way.tag())) {
@@ -185,7 +185,7 @@ fn sent(entry: &Entry, way: &Way, advert: &Advert) -> RouteStatus {
 
 fn set_source(status: &mut RouteStatus, way: &Way) {
     let peer = way.peer();
-    status.source = way.source();
+    status.source = way.source;
     status.peer = peer.map(|peer| peer.name.clone());
     status.peer_address = peer.map(|peer| peer.address);
     status.metric = way.metric();
@@ -211,8 +211,8 @@ fn status_of(prefix: IpNet, attrs: &Attrs) -> RouteStatus {
         unusable: None,
         origin: origin.to_owned(),
         as_path: as_path::display(attrs.as_path()),
-        local_pref: attrs.local_pref,
-        med: attrs.med,
+        local_pref: attrs.local_pref(),
+        med: attrs.med(),
         metric: None,
         communities: attrs.communities().collect(),
         other: others(attrs),
@@ -231,7 +231,7 @@ fn others(attrs: &Attrs) -> Vec<String> {
         attribute::LARGE_COMMUNITY,
     ];
     let text = |found: attribute::Attribute<'_>| {
-        if let (attribute::ONLY_TO_CUSTOMER, Some(number)) = (found.kind, attrs.only_to_customer) {
+        if let (attribute::ONLY_TO_CUSTOMER, Some(number)) = (found.kind, attrs.only_to_customer()) {
             return format!("ONLY_TO_CUSTOMER {number}");
         }
         let mut text = match found.kind {

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::Source;
 use crate::rib::attrs::Interner;
 use crate::rib::rewrite::{Change, Rewrite};
-use crate::rib::way::{Extra, Origin, PeerId, PeerInfo};
+use crate::rib::way::{Extra, PeerId, PeerInfo};
 
 /// What a path is made of; the numbers are small so that ties are many.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ fn path(spec: &Spec) -> Path {
     }
     let attrs = Interner::default().intern(&block);
     Path::own(Way {
-        origin: Origin::Peer(Arc::new(PeerInfo {
+        peer: Some(Arc::new(PeerInfo {
             remote_as: 0,
             role: None,
             id: PeerId(u32::from(spec.id)),
@@ -64,6 +65,8 @@ fn path(spec: &Spec) -> Path {
             ebgp: spec.ebgp,
             cluster: None,
         })),
+        source: Source::Bgp,
+        blackhole: false,
         attrs,
         next_hop: None,
         preference: 100,
@@ -72,7 +75,6 @@ fn path(spec: &Spec) -> Path {
             metric: spec.cost,
             ..Extra::default()
         })),
-        received: None,
     })
 }
 
