@@ -9,6 +9,7 @@
 pub(crate) mod attrs;
 pub(crate) mod change_log;
 pub(crate) mod decision;
+pub(crate) mod entry;
 pub(crate) mod index;
 pub(crate) mod next_hop;
 pub(crate) mod numbers;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::table::PrefixId;
+use super::entry::PrefixId;
 
 /// A place in the log. Larger is later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

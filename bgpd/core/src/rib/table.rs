@@ -1,7 +1,7 @@
 //! All paths of all prefixes, and which prefixes have to be decided anew.
 //!
-//! A prefix has a number while anything is known of it or a peer is still to be told that it went. Entries lie in pages
-//! by that number; a hash table of numbers finds them.
+//! A prefix has a number while anything is known of it or a peer is still to be told that it went; a hash table of
+//! numbers finds it.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::decision::{Rules, Selection, select};
+use super::entry::{CHOSEN, DIRTY, Entry, FREE, Pages, PrefixId};
 use super::index::Index;
 use super::next_hop::NextHops;
 use super::numbers::Numbers;
@@ -19,71 +20,6 @@ use super::way::{Key, PeerId, Tag, Way};
 use crate::family::Family;
 use crate::input::Resolution;
 use crate::output::{KernelRoute, Output};
-
-/// The number of a prefix in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PrefixId(u32);
-
-impl PrefixId {
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    pub(crate) fn number(self) -> u32 {
-        self.0
-    }
-
-    pub(crate) fn of(number: u32) -> Self {
-        Self(number)
-    }
-}
-
-/// What is known about one prefix.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) prefix: IpNet,
-    /// Bits: see below.
-    state: u8,
-    /// With a choice: of the route that the kernel was told. Without: of where the last choice was from, while peers
-    /// are still to be told that it went.
-    number: u32,
-    /// What the decision process chose comes first.
-    pub(crate) paths: Paths,
-}
-
-/// The prefix is to be decided. What was chosen before is in the list of these.
-const DIRTY: u8 = 1;
-/// The number stands for no prefix.
-const FREE: u8 = 2;
-/// Something was chosen.
-const CHOSEN: u8 = 4;
-
-impl Entry {
-    fn is(&self, bit: u8) -> bool {
-        self.state & bit != 0
-    }
-
-    fn set(&mut self, bit: u8, on: bool) {
-        self.state = if on { self.state | bit } else { self.state & !bit };
-    }
-
-    fn first(&self) -> Option<&Arc<Way>> {
-        self.paths.as_slice().first().map(|path| &path.used)
-    }
-
-    /// What the decision process chose; nothing while the prefix is to be decided.
-    pub(crate) fn chosen(&self) -> Option<&Arc<Way>> {
-        let is_settled = self.is(CHOSEN) && !self.is(DIRTY);
-        self.first().filter(|_| is_settled)
-    }
-
-    /// Marks it to be decided; false when it was marked already.
-    fn mark(&mut self) -> bool {
-        let is_new = !self.is(DIRTY);
-        self.set(DIRTY, true);
-        is_new
-    }
-}
 
 /// What becomes of a path that [`Table::visit`] shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,16 +41,10 @@ pub(crate) struct Counts {
     pub(crate) accepted: usize,
 }
 
-/// What the change log has room for in a word.
-const PREFIXES_MAX: u32 = (1 << 30) - 1;
-
-/// Entries of one page: 40 KiB.
-const PAGE: usize = 1024;
-
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    pages: Vec<Vec<Entry>>,
+    entries: Pages,
     free: Vec<PrefixId>,
     index: Index,
     /// Prefixes to be decided, with what was chosen before they changed.
@@ -133,22 +63,12 @@ type Dirty = (PrefixId, Option<Arc<Way>>);
 impl Table {
     /// Numbers given out so far, used or free: walks run to here.
     pub(crate) fn len(&self) -> usize {
-        let last = self.pages.last().map_or(0, Vec::len);
-        self.pages.len().saturating_sub(1) * PAGE + last
+        self.entries.len()
     }
 
     /// Entries from a number on, in the order of their numbers.
     pub(crate) fn entries_from(&self, from: usize) -> impl Iterator<Item = (PrefixId, &Entry)> {
-        let pages = self.pages.iter().enumerate().skip(from / PAGE);
-        let entries = pages.flat_map(move |(page, entries)| {
-            let skip = if page == from / PAGE { from % PAGE } else { 0 };
-            let numbered = entries.iter().enumerate().skip(skip);
-            numbered.map(move |(at, entry)| (page * PAGE + at, entry))
-        });
-        entries.filter_map(|(at, entry)| {
-            let id = PrefixId(u32::try_from(at).ok()?);
-            (!entry.is(FREE)).then_some((id, entry))
-        })
+        self.entries.iter_from(from)
     }
 
     /// Entries in the order of their prefixes, for people.
@@ -159,16 +79,12 @@ impl Table {
     }
 
     pub(crate) fn entry(&self, id: PrefixId) -> Option<&Entry> {
-        self.pages.get(id.index() / PAGE)?.get(id.index() % PAGE)
-    }
-
-    fn entry_mut(&mut self, id: PrefixId) -> Option<&mut Entry> {
-        self.pages.get_mut(id.index() / PAGE)?.get_mut(id.index() % PAGE)
+        self.entries.get(id)
     }
 
     fn find(&self, prefix: &IpNet) -> Option<PrefixId> {
-        let of = |number| Some(self.entry(PrefixId(number))?.prefix);
-        self.index.find(prefix, of).map(PrefixId)
+        let of = |number| Some(self.entry(PrefixId::of(number))?.prefix);
+        self.index.find(prefix, of).map(PrefixId::of)
     }
 
     fn find_or_add(&mut self, prefix: IpNet) -> Option<PrefixId> {
@@ -183,25 +99,13 @@ impl Table {
         };
         let id = match self.free.pop() {
             Some(id) => {
-                *self.entry_mut(id)? = entry;
+                *self.entries.get_mut(id)? = entry;
                 id
             }
-            None => {
-                let number = u32::try_from(self.len()).ok();
-                let id = PrefixId(number.filter(|number| *number < PREFIXES_MAX)?);
-                if self.pages.last().is_none_or(|page| page.len() == PAGE) {
-                    self.pages.push(Vec::with_capacity(PAGE));
-                }
-                self.pages.last_mut()?.push(entry);
-                id
-            }
+            None => self.entries.push(entry)?,
         };
-        let pages = &self.pages;
-        let of = |number: u32| {
-            let at = number as usize;
-            Some(pages.get(at / PAGE)?.get(at % PAGE)?.prefix)
-        };
-        self.index.insert(&prefix, id.0, of);
+        let of = |number| Some(self.entries.get(PrefixId::of(number))?.prefix);
+        self.index.insert(&prefix, id.number(), of);
         Some(id)
     }
 
@@ -254,7 +158,7 @@ impl Table {
 
     /// The same when its paths have changed already.
     fn mark_after(&mut self, id: PrefixId, before: Option<Arc<Way>>) {
-        if self.entry_mut(id).is_some_and(Entry::mark) {
+        if self.entries.get_mut(id).is_some_and(Entry::mark) {
             self.dirty.push((id, before));
         }
     }
@@ -295,8 +199,7 @@ impl Table {
         self.mark(id);
         self.next_hops.add(self.next_hops.address_of(&path.used), out);
         Self::count(&mut self.counts, &path, family, true);
-        let (page, at) = (id.index() / PAGE, id.index() % PAGE);
-        let Some(entry) = self.pages.get_mut(page).and_then(|page| page.get_mut(at)) else {
+        let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
         let key = path.key();
@@ -322,8 +225,7 @@ impl Table {
     }
 
     fn take_where(&mut self, id: PrefixId, goes: impl FnMut(&mut Path) -> bool, out: &mut VecDeque<Output>) {
-        let (page, at) = (id.index() / PAGE, id.index() % PAGE);
-        let Some(entry) = self.pages.get_mut(page).and_then(|page| page.get_mut(at)) else {
+        let Some(entry) = self.entries.get_mut(id) else {
             return;
         };
         let family = Family::of_prefix(&entry.prefix);
@@ -406,8 +308,7 @@ impl Table {
         route: Option<&KernelRoute>,
         before: Option<Tag>,
     ) -> bool {
-        let (page, at) = (id.index() / PAGE, id.index() % PAGE);
-        let Some(entry) = self.pages.get_mut(page).and_then(|page| page.get_mut(at)) else {
+        let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
         let old = if entry.is(CHOSEN) { entry.number } else { 0 };
@@ -438,7 +339,7 @@ impl Table {
     /// Frees the number of a prefix of which nothing is left; false when there is something. The caller knows that
     /// nobody waits for it.
     pub(crate) fn release(&mut self, id: PrefixId) -> bool {
-        let Some(entry) = self.entry_mut(id) else {
+        let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
         if entry.state != 0 || !entry.paths.is_empty() {
@@ -446,10 +347,10 @@ impl Table {
         }
         entry.set(FREE, true);
         let prefix = entry.prefix;
-        self.index.remove(&prefix, id.0);
+        self.index.remove(&prefix, id.number());
         self.free.push(id);
         if self.free.len() == self.len() {
-            self.pages = Vec::new();
+            self.entries = Pages::default();
             self.free = Vec::new();
             self.index.clear();
             self.kernel_routes.clear();
@@ -469,22 +370,11 @@ impl Table {
     /// Turns next-hop tracking on or off.
     pub(crate) fn track_next_hops(&mut self, enabled: bool, out: &mut VecDeque<Output>) {
         if self.next_hops.enable(enabled, out) {
-            let entries = self.pages.iter().flatten();
-            for path in entries.flat_map(|entry| entry.paths.as_slice()) {
+            let entries = self.entries.iter_from(0);
+            for path in entries.flat_map(|(_, entry)| entry.paths.as_slice()) {
                 self.next_hops.add(self.next_hops.address_of(&path.used), out);
             }
             self.mark_all();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // A bigger entry costs megabytes for each octet.
-    #[test]
-    fn entry_takes_five_words() {
-        assert_eq!(size_of::<Entry>(), 40);
     }
 }

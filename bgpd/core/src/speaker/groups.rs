@@ -15,8 +15,8 @@ use super::paths::Told;
 use crate::family::Family;
 use crate::rib::attrs::Interner;
 use crate::rib::change_log::{Change, ChangeLog, Position};
+use crate::rib::entry::PrefixId;
 use crate::rib::pack::Advert;
-use crate::rib::table::PrefixId;
 use crate::rib::way::{PeerId, Tag, Way};
 
 /// Names a group. Numbers are not used twice.

@@ -9,9 +9,10 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use super::groups::UpdateGroup;
 use crate::rib::attrs::Interner;
 use crate::rib::change_log::Change;
+use crate::rib::entry::{Entry, PrefixId};
 use crate::rib::pack::{Advert, Packer};
 use crate::rib::path::Path;
-use crate::rib::table::{Entry, PrefixId, Table};
+use crate::rib::table::Table;
 use crate::rib::way::{Key, PeerId, Tag};
 use crate::wire::encode::Route;
 
