@@ -3,12 +3,13 @@
 //! The one seam between the two ways of working; everything above is the same code.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use caracal_api::v3::{ClusterInformation, IPPool};
 use caracal_datastore::{Client, ListOptions};
-use caracal_ipam::{AutoAssign, Express, Quick};
+use caracal_ipam::{AutoAssign, Express, Ipam, Known, Quick};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use tokio::sync::OnceCell;
 
@@ -21,6 +22,9 @@ use crate::pod;
 
 /// How long the API server is waited for, where something else can be done.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How soon after a block was claimed ahead of need, or could not be, another one may be.
+const CLAIM_PAUSE: Duration = Duration::from_secs(2);
 
 /// A way to the cluster. Clones share connection and knowledge.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +62,8 @@ pub struct Near {
     pub board: Option<Board>,
     /// Addresses for the time when the API server is away.
     pub store: Option<Arc<Store>>,
+    /// A block is being claimed ahead of need.
+    pub claiming: AtomicBool,
 }
 
 impl Cluster {
@@ -176,7 +182,42 @@ impl Cluster {
         let Some(known) = near.mirror.known() else {
             return Quick::LongWay;
         };
-        near.express.assign(&known, request).await
+        let quick = near.express.assign(&known, request).await;
+        if matches!(quick, Quick::Assigned(_)) {
+            self.claim_ahead(&known, request);
+        }
+        quick
+    }
+
+    /// Claims the next block in the background when those of the node are almost full: no pod waits for it.
+    fn claim_ahead(&self, known: &Known, request: &AutoAssign) {
+        let Some(near) = self.at_hand() else { return };
+        for (v6, wanted) in [(false, request.v4), (true, request.v6)] {
+            if wanted == 0 || !near.express.runs_short(known, request, v6) {
+                continue;
+            }
+            // One at a time; the claim shows in the watch a moment later, so it is not tried again at once.
+            if near.claiming.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            let (cluster, request) = (self.clone(), request.clone());
+            tokio::spawn(async move {
+                let Some(near) = cluster.at_hand() else { return };
+                let claimed = Ipam::new(near.client.clone()).claim_ahead(&request, v6).await;
+                match claimed {
+                    Ok(Some(block)) => tracing::info!(block = %block, "claimed the next block ahead of need"),
+                    Ok(None) => {
+                        tracing::debug!(node = request.host, "there is no block to claim ahead of need")
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = %error, "the next block is not claimed ahead of need")
+                    }
+                }
+                tokio::time::sleep(CLAIM_PAUSE).await;
+                near.claiming.store(false, Ordering::Release);
+            });
+            return;
+        }
     }
 
     /// What this node has set aside; `None` in a plugin's own process.

@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use caracal_datastore::{Client, ConnectOptions};
@@ -27,10 +28,8 @@ use answer::House;
 
 /// Calls at the same time; more wait in the socket's queue, and lose patience there.
 const CALLS_MAX: usize = 128;
-/// Calls that are in the kernel at the same time; it lets one after the other change devices anyway.
-const KERNEL_THREADS_MAX: usize = 16;
-/// How long a thread for them stays without work.
-const KERNEL_THREADS_IDLE: Duration = Duration::from_secs(60);
+/// How long a thread for what waits in the kernel stays without work.
+const THREADS_IDLE: Duration = Duration::from_secs(60);
 /// Pause after a failure to accept a connection, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,8 +99,9 @@ impl Service {
         // One thread for all that waits: waking others costs more than what they would do. What keeps a thread waiting
         // in the kernel has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(KERNEL_THREADS_MAX)
-            .thread_keep_alive(KERNEL_THREADS_IDLE)
+            // A call needs one at a time: none waits for a thread of another.
+            .max_blocking_threads(2 * CALLS_MAX)
+            .thread_keep_alive(THREADS_IDLE)
             .enable_all()
             .build()
             .map_err(Error::Start)?;
@@ -167,6 +167,7 @@ async fn run(listener: UnixListener, client: Client, options: Options, host_netn
             express: Express::new(Ipam::new(client.clone())),
             board: options.board,
             store: store.clone(),
+            claiming: AtomicBool::new(false),
         }),
     });
     if let Some(store) = store {

@@ -57,32 +57,8 @@ impl Ipam {
         count: usize,
         progress: &mut Progress,
     ) -> Result<()> {
-        let requested = match family {
-            Family::V4 => &request.v4_pools,
-            Family::V6 => &request.v6_pools,
-        };
-        let wanted = Wanted {
-            family,
-            use_: &request.use_,
-            node: &request.host,
-            node_labels: &view.node_labels,
-            namespace_labels: &request.namespace_labels,
-            requested,
-        };
-        let job = Job {
-            request,
-            view,
-            want: Assignment {
-                owner,
-                handle: request.handle.as_deref(),
-                attributes: &request.attributes,
-                strict: view.configuration.strict_affinity,
-            },
-            family,
-            count,
-            pools: pools::choose(&view.enabled, &wanted)?,
-        };
-        if requested.is_empty() {
+        let job = Self::job(view, request, owner, family, count)?;
+        if job.asks_for_no_pool() {
             self.leave_unselected(&job).await;
         }
         self.use_own_blocks(&job, progress).await?;
@@ -106,6 +82,41 @@ impl Ipam {
             requested: count,
             reasons: std::mem::take(&mut progress.reasons),
             fullness: blocks.fullness(&job.pools, &view.reserved),
+        })
+    }
+
+    /// The part of a request that is of one family.
+    ///
+    /// # Errors
+    ///
+    /// When no pool may be used.
+    pub(crate) fn job<'a>(
+        view: &'a View,
+        request: &'a AutoAssign,
+        owner: &'a Owner,
+        family: Family,
+        count: usize,
+    ) -> Result<Job<'a>> {
+        let wanted = Wanted {
+            family,
+            use_: &request.use_,
+            node: &request.host,
+            node_labels: &view.node_labels,
+            namespace_labels: &request.namespace_labels,
+            requested: request.pools_of(family),
+        };
+        Ok(Job {
+            request,
+            view,
+            want: Assignment {
+                owner,
+                handle: request.handle.as_deref(),
+                attributes: &request.attributes,
+                strict: view.configuration.strict_affinity,
+            },
+            family,
+            count,
+            pools: pools::choose(&view.enabled, &wanted)?,
         })
     }
 
@@ -216,6 +227,36 @@ impl Ipam {
         progress: &Progress,
         blocks: &mut Blocks,
     ) -> Result<Option<IPAMBlock>> {
+        if let Some(block) = self.claim_unmade(job, progress, blocks).await? {
+            return Ok(Some(block));
+        }
+        let owner = job.want.owner;
+        for (cidr, holder, sequence_number) in blocks.unused_of_others(&job.pools, owner) {
+            let unused = Conditions {
+                empty: true,
+                sequence_number: Some(sequence_number),
+            };
+            let freed = self.store.give_up(&holder, &cidr, unused).await;
+            blocks.forget_unused(&cidr);
+            if let Err(error) = freed {
+                tracing::debug!(%error, block = %cidr, "an unused block of another node could not be taken over");
+                continue;
+            }
+            if let Claim::Ours(block) = self.store.claim(owner, &cidr).await? {
+                blocks.insert(cidr, (*block).clone());
+                return Ok(Some(*block));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A block that nobody made yet, or one that is ours already.
+    pub(crate) async fn claim_unmade(
+        &self,
+        job: &Job<'_>,
+        progress: &Progress,
+        blocks: &mut Blocks,
+    ) -> Result<Option<IPAMBlock>> {
         let owner = job.want.owner;
         let seed = seed_of(owner.parts().1);
         for pool in &job.pools {
@@ -231,22 +272,6 @@ impl Ipam {
                     }
                     Claim::Theirs(holder) => blocks.insert_foreign(cidr, holder),
                 }
-            }
-        }
-        for (cidr, holder, sequence_number) in blocks.unused_of_others(&job.pools, owner) {
-            let unused = Conditions {
-                empty: true,
-                sequence_number: Some(sequence_number),
-            };
-            let freed = self.store.give_up(&holder, &cidr, unused).await;
-            blocks.forget_unused(&cidr);
-            if let Err(error) = freed {
-                tracing::debug!(%error, block = %cidr, "an unused block of another node could not be taken over");
-                continue;
-            }
-            if let Claim::Ours(block) = self.store.claim(owner, &cidr).await? {
-                blocks.insert(cidr, (*block).clone());
-                return Ok(Some(*block));
             }
         }
         Ok(None)

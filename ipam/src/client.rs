@@ -8,7 +8,7 @@ use caracal_datastore::{Client, ListOptions};
 use ipnet::IpNet;
 
 use crate::block::{Block, Owner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Family, Result};
 use crate::pools::{block_in, pool_of, with_network};
 use crate::store::{Store, repeated};
 
@@ -61,6 +61,14 @@ impl AutoAssign {
             namespace_labels: BTreeMap::new(),
             use_: IPPoolAllowedUse::Workload,
             max_blocks_per_host: None,
+        }
+    }
+
+    /// The pools of a family that are asked for.
+    pub(crate) fn pools_of(&self, family: Family) -> &[String] {
+        match family {
+            Family::V4 => &self.v4_pools,
+            Family::V6 => &self.v6_pools,
         }
     }
 }

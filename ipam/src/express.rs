@@ -95,17 +95,13 @@ impl Known {
 
     /// The node's confirmed blocks that a request may take from, in order.
     fn blocks(&self, request: &AutoAssign, family: Family) -> Vec<IpNet> {
-        let requested = match family {
-            Family::V4 => &request.v4_pools,
-            Family::V6 => &request.v6_pools,
-        };
         let wanted = Wanted {
             family,
             use_: &request.use_,
             node: &request.host,
             node_labels: &self.view.node_labels,
             namespace_labels: &request.namespace_labels,
-            requested,
+            requested: request.pools_of(family),
         };
         let Ok(pools) = pools::choose(&self.view.enabled, &wanted) else {
             return Vec::new();
@@ -214,6 +210,20 @@ impl Express {
             }
         }
         Some(desks).filter(|desks| !desks.is_empty())
+    }
+
+    /// Whether the node's blocks of a family are so full that it is time to claim the next one.
+    #[must_use]
+    pub fn runs_short(&self, known: &Known, request: &AutoAssign, v6: bool) -> bool {
+        let family = if v6 { Family::V6 } else { Family::V4 };
+        let blocks = known.blocks(request, family);
+        let last = blocks.last().map(|cidr| self.desk(*cidr));
+        let full = |cidr: &IpNet| !self.desk(*cidr).has_room();
+        let earlier = blocks
+            .split_last()
+            .map(|(_, earlier)| earlier)
+            .unwrap_or_default();
+        last.is_some_and(|last| last.runs_short()) && earlier.iter().all(full)
     }
 
     /// Releases what a handle holds that was assigned this way. False: go the long way.

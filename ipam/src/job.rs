@@ -46,6 +46,11 @@ pub(crate) struct Progress {
 }
 
 impl Job<'_> {
+    /// True when the pools' selectors decide.
+    pub(crate) fn asks_for_no_pool(&self) -> bool {
+        self.request.pools_of(self.family).is_empty()
+    }
+
     pub(crate) fn missing(&self, progress: &Progress) -> usize {
         self.count - progress.taken.len().min(self.count)
     }

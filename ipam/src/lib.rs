@@ -5,6 +5,7 @@
 //! Source of the rules: Calico's `libcalico-go/lib/ipam`.
 
 mod affinities;
+mod ahead;
 mod assign_ip;
 mod attempts;
 mod auto_assign;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use crate::store::Store;
 
 /// Writes against others who change the same block, before it is left to the long way.
 const ATTEMPTS_MAX: usize = 20;
-/// How long a block that was found full is not tried again.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a block that was found full is not tried again; releases through the same desk end that at once.
+const FULL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Under which terms addresses are taken.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +68,8 @@ pub(super) struct Desk {
     known: tokio::sync::Mutex<Option<IPAMBlock>>,
     is_full: AtomicBool,
     full_since: Mutex<Option<Instant>>,
+    /// Free addresses as of the last write.
+    free: AtomicUsize,
 }
 
 impl Desk {
@@ -78,6 +80,7 @@ impl Desk {
             known: tokio::sync::Mutex::new(None),
             is_full: AtomicBool::new(false),
             full_since: Mutex::new(None),
+            free: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -92,6 +95,13 @@ impl Desk {
         }
         let since = *self.full_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.is_none_or(|since| since.elapsed() > FULL_PAUSE)
+    }
+
+    /// True when an eighth of the block or less is free, as of the last write.
+    pub(super) fn runs_short(&self) -> bool {
+        let host_bits = u32::from(self.cidr.max_prefix_len() - self.cidr.prefix_len());
+        let size = 1usize.checked_shl(host_bits).unwrap_or(usize::MAX);
+        self.free.load(Ordering::Relaxed) <= size / 8
     }
 
     fn set_full(&self, full: bool) {
@@ -154,6 +164,7 @@ impl Desk {
                 continue;
             }
             self.set_full(lacks || block.free() == 0);
+            self.free.store(block.free(), Ordering::Relaxed);
             if answers.iter().all(|answer| *answer == Answer::Nothing) {
                 *known = Some(stored);
                 return answers;
