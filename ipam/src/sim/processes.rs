@@ -274,6 +274,25 @@ fn start(process: usize, seed: u64, folder: &Path, step: Option<Step>) -> Child 
         .unwrap()
 }
 
+/// Processes that end with the value, however a run ends.
+struct Children(Vec<Child>);
+
+impl Children {
+    fn end(&mut self) {
+        for child in &mut self.0 {
+            // One that has ended already is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Kills processes until so many addresses were given; then what they left is collected. Returns how many were killed, and how many
 /// addresses were given.
 async fn run(wanted: usize, seed: u64, step: Option<Step>) -> Result<(usize, usize), String> {
@@ -285,26 +304,22 @@ async fn run(wanted: usize, seed: u64, step: Option<Step>) -> Result<(usize, usi
     let away = Arc::new(AtomicBool::new(false));
     let serving = tokio::spawn(serve(server, path.join("socket"), Arc::clone(&away)));
     let mut random = SmallRng::seed_from_u64(seed);
-    let mut children: Vec<Child> = (0..PROCESSES)
-        .map(|process| start(process, random.random(), path, step))
-        .collect();
+    let started = (0..PROCESSES).map(|process| start(process, random.random(), path, step));
+    let mut children = Children(started.collect());
     let until = Instant::now() + LIMIT;
     let mut killed = 0;
     while (killed < 5 || given(path) < wanted) && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(random.random_range(100..500))).await;
         away.store(random.random_range(0..4) == 0, Ordering::Relaxed);
         let process = random.random_range(0..PROCESSES);
-        let child = &mut children[process];
+        let child = &mut children.0[process];
         child.kill().unwrap();
         child.wait().unwrap();
         killed += 1;
         *child = start(process, random.random(), path, step);
         read_notes(path)?;
     }
-    for child in &mut children {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    children.end();
     let held = read_notes(path)?;
     serving.abort();
     whole(&client, &held, path).await?;

@@ -353,3 +353,70 @@ async fn a_drained_reserve_is_empty_and_what_runs_stays() {
     assert_eq!(reserve.stock().unwrap(), caracal_ipam::reserve::Stock::default());
     scene.counts_agree().await;
 }
+
+#[test]
+fn a_full_disk_gives_nothing_and_costs_nothing() {
+    // In a mount namespace of its own, which goes with the thread.
+    let thread = std::thread::spawn(|| {
+        let folder = tempfile::tempdir().unwrap();
+        if let Err(errno) = small_disk(folder.path()) {
+            eprintln!("SKIPPED: a small disk cannot be mounted ({errno}): run this as root");
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(no_space_left(folder.path()));
+    });
+    thread.join().unwrap();
+}
+
+fn small_disk(folder: &Path) -> nix::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(
+        Some("small"),
+        folder,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=64k"),
+    )
+}
+
+async fn no_space_left(folder: &Path) {
+    let (mut scene, _) = Scene::new().await;
+    let reserve = Reserve::open(folder, "node-1").unwrap();
+    let none = BTreeSet::new();
+    let done = reserve
+        .reconcile(&scene.cluster.ipam, TARGET, &none)
+        .await
+        .unwrap();
+    assert_eq!(done.added.len(), 2);
+    scene.attributes.insert("note".to_owned(), "x".repeat(100));
+    let filler = folder.join("filler");
+    let full = std::fs::write(&filler, vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+
+    let refused = scene.take(&reserve, "net.a").unwrap_err();
+    let text = with_causes(&refused);
+    assert!(text.contains(&folder.display().to_string()), "{text}");
+    assert_eq!(reserve.addresses_of("net.a").unwrap(), Vec::<IpAddr>::new());
+    // Neither does a program that starts now think that it was given.
+    let fresh = Reserve::open(folder, "node-1").unwrap();
+    assert_eq!(fresh.stock().unwrap().taken, 0);
+
+    std::fs::remove_file(&filler).unwrap();
+    let given = scene.take(&reserve, "net.a").unwrap();
+    assert_eq!(reserve.addresses_of("net.a").unwrap(), [given]);
+    assert_eq!(reserve.stock().unwrap().taken, 1);
+}
+
+/// An error with its causes, as people read it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
