@@ -18,7 +18,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caracal_api::v3::{IPAMBlock, IPAMHandle};
 use caracal_cni::service::{Options, Service};
@@ -73,6 +73,7 @@ struct Run {
     count: usize,
     killed: AtomicUsize,
     by_daemon: AtomicUsize,
+    start: Instant,
 }
 
 fn start_daemon(node: &Node) -> Child {
@@ -153,6 +154,9 @@ impl Run {
             if number >= self.count {
                 return;
             }
+            if number > 0 && number.is_multiple_of(1000) {
+                println!("{number} containers after {:.0?}", self.start.elapsed());
+            }
             // One namespace serves several containers, as its making is most of the time.
             if number.is_multiple_of(16) {
                 netns = Container::new("none");
@@ -222,6 +226,7 @@ async fn kills_leave_nothing_and_give_nothing_twice() {
         count,
         killed: AtomicUsize::new(0),
         by_daemon: AtomicUsize::new(0),
+        start: Instant::now(),
     });
     let over = Arc::new(AtomicBool::new(false));
     let mut draw = Draw(seed | 1);
@@ -256,7 +261,8 @@ async fn kills_leave_nothing_and_give_nothing_twice() {
         result.unwrap();
     }
     println!(
-        "{} plugins and {kills} daemons killed, {} calls done by the daemon",
+        "{count} containers in {:.0?}: {} plugins and {kills} daemons killed, {} calls done by the daemon",
+        run.start.elapsed(),
         run.killed.load(Ordering::Relaxed),
         run.by_daemon.load(Ordering::Relaxed),
     );

@@ -2,6 +2,8 @@
 //! programs run as a container runtime would run them.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod daemon;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Write as _;
