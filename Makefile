@@ -83,7 +83,7 @@ dist-cni: ## the plugins as they are shipped (static where the musl target is in
 	@scripts/dist-cni.sh
 
 stress-cni: ## 10000 ADDs and DELs while plugins and daemon are killed; nothing may be left or given twice
-	CARACAL_STRESS=$${CARACAL_STRESS:-10000} $(CARGO) test --locked -p caracal-cni --test stress -- --nocapture kills
+	CARACAL_STRESS=$${CARACAL_STRESS:-10000} $(CARGO) test --locked --release -p caracal-cni --test stress -- --nocapture kills
 
 kube-build: ## build etcd, kube-apiserver and kubectl from Go modules, once (20 minutes; KUBE="cluster e2e.test": nodes too)
 	@scripts/kubernetes/build.sh $(KUBE)
