@@ -3,9 +3,10 @@
 //! Ownership: the host's end is ours by its name, which follows from the pod; its route carries felix's protocol
 //! number, so felix adopts it. Source: Calico's `cni-plugin/pkg/dataplane/linux/dataplane_linux.go`.
 
+mod unplug;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use caracal_linux::netlink::{
@@ -14,10 +15,10 @@ use caracal_linux::netlink::{
 use caracal_linux::netns::NetNs;
 use caracal_linux::sysctl;
 use ipnet::IpNet;
-use nix::errno::Errno;
-use nix::net::if_::if_nametoindex;
 
 use crate::error::{Code, Error, Result};
+
+pub use unplug::{remove_container_end, remove_host_end};
 
 /// Hardware address of every host end. Running pods have it in their neighbour tables.
 pub const HOST_MAC: MacAddr = MacAddr([0xee; 6]);
@@ -38,8 +39,6 @@ const LINK_LOCAL_PAUSE: Duration = Duration::from_millis(50);
 const RUNNING_TIMEOUT: Duration = Duration::from_secs(3);
 const RUNNING_PAUSE: Duration = Duration::from_micros(50);
 const RUNNING_PAUSE_MAX: Duration = Duration::from_millis(2);
-/// How far apart it is looked whether a device is out of sight.
-const GONE_PAUSE: Duration = Duration::from_micros(300);
 /// How often, and how far apart, it is looked whether an IPv6 address can be reached.
 const OWN_TRIES: u32 = 2000;
 const OWN_PAUSE: Duration = Duration::from_millis(1);
@@ -142,18 +141,10 @@ fn create(host: &mut Direct, plan: &Plan) -> Result<Link> {
         queues,
         ..VethEnd::named(&plan.ifname)
     };
+    unplug::remove(&plan.host_name)?;
     let mut answers = host
-        .ask(&[
-            Request::Delete(&plan.host_name),
-            Request::Veth(near, far),
-            Request::Link(&plan.host_name),
-        ])
+        .ask(&[Request::Veth(near, far), Request::Link(&plan.host_name)])
         .into_iter();
-    if let Some(Err(error)) = answers.next()
-        && !error.is_not_found()
-    {
-        return Err(error.into());
-    }
     if let Some(Err(error)) = answers.next() {
         let exists = error.is_exists();
         let error = Error::from(error);
@@ -376,64 +367,4 @@ fn check_same_route(index: u32, wanted: &Route, name: &str) -> Result<()> {
         ),
     )
     .hint("another workload uses the address, or a route was left behind: see `ip route`"))
-}
-
-/// Deletes a device of the calling thread's namespace, and waits until it is out of sight.
-///
-/// By then it is down, its routes are gone and its name is free. The kernel goes on for some 20 ms until no processor
-/// can hold a reference; nobody needs to wait for that, so the request has a thread of its own.
-fn remove(name: &str) -> Result<bool> {
-    if if_nametoindex(name) == Err(Errno::ENODEV) {
-        return Ok(false);
-    }
-    let (done, verdict) = std::sync::mpsc::sync_channel(1);
-    let owned = name.to_owned();
-    // A thread begins in the namespace of the one that starts it.
-    std::thread::Builder::new()
-        .name("unplug".to_owned())
-        .spawn(move || {
-            let removed = Direct::open().and_then(|mut host| host.one(Request::Delete(&owned)));
-            // Nobody listens any more when the device was out of sight before.
-            let _ = done.send(removed);
-        })
-        .map_err(|error| Error::new(Code::Io, format!("start a thread: {error}")))?;
-    loop {
-        match verdict.recv_timeout(GONE_PAUSE) {
-            Ok(Ok(_)) => return Ok(true),
-            Ok(Err(error)) if error.is_not_found() => return Ok(false),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(RecvTimeoutError::Timeout) if if_nametoindex(name) == Err(Errno::ENODEV) => return Ok(true),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::new(
-                    Code::Internal,
-                    format!("the removal of {name} ended early"),
-                ));
-            }
-        }
-    }
-}
-
-/// Deletes a device of the host, and so its other end. Returns whether there was one.
-///
-/// # Errors
-/// When the kernel refuses.
-pub async fn remove_host_end(name: &str) -> Result<bool> {
-    let name = name.to_owned();
-    in_kernel(move || remove(&name)).await
-}
-
-/// Deletes a device in a container. A namespace or device that is gone is success.
-///
-/// # Errors
-/// When the namespace cannot be entered or the kernel refuses.
-pub async fn remove_container_end(netns: caracal_linux::Result<Arc<NetNs>>, ifname: &str) -> Result<bool> {
-    let ifname = ifname.to_owned();
-    match netns {
-        Ok(netns) => in_kernel(move || netns.run(|| remove(&ifname))?).await,
-        Err(error) if error.is_not_found() => Ok(false),
-        // The path of a namespace that ended stays behind as a plain file.
-        Err(caracal_linux::Error::Invalid { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -74,8 +74,8 @@ async fn the_daemon_plugs_in_with_three_writes_and_no_question() {
     let outcome = call(&node, "DEL", &second, "web-1", &conf).await;
     assert!(outcome.success && by_daemon(&outcome), "{outcome:?}");
     let requests = node.take_requests();
-    // The address from the Pod, the block, the handle in two steps; whether an older handle exists is asked.
-    assert_eq!(writes(&requests).len(), 4, "{requests:#?}");
+    // The address from the Pod, the block, the handle; whether an older handle exists is asked.
+    assert_eq!(writes(&requests).len(), 3, "{requests:#?}");
     assert_eq!(reads(&requests).len(), 1, "{requests:#?}");
     for (container, pod) in [(&first, "web-0"), (&warm, "web-2")] {
         assert!(call(&node, "DEL", container, pod, &conf).await.success);

@@ -248,7 +248,7 @@ impl Express {
         if answers.is_empty() || !answers.iter().all(released) {
             return false;
         }
-        match self.ipam.store.remove(&object).await {
+        match self.ipam.store.remove_at_once(&object).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::debug!(%error, handle, "a handle changed since it was made");

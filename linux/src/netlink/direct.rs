@@ -41,10 +41,6 @@ pub enum Request<'a> {
     Up(u32),
     /// Delete a device; for a veth, both ends.
     Delete(&'a str),
-    /// Put a device into a group.
-    Group(&'a str, u32),
-    /// Delete all devices of a group.
-    DeleteGroup(u32),
     /// Add an address: see [`super::Netlink::add_address`].
     Address(u32, IpNet),
     /// Set a permanent neighbour entry.
@@ -62,8 +58,6 @@ impl Request<'_> {
             Self::Link(name) => format!("look up link {name}"),
             Self::Up(index) => format!("set link {index} up"),
             Self::Delete(name) => format!("delete link {name}"),
-            Self::Group(name, group) => format!("put link {name} into group {group}"),
-            Self::DeleteGroup(group) => format!("delete the links of group {group}"),
             Self::Address(index, address) => format!("add address {address} to link {index}"),
             Self::Neighbour(index, address, _) => format!("set neighbour {address} on link {index}"),
             Self::AddRoute(route) => format!("add route {} in table {}", route.destination, route.table),
@@ -74,23 +68,12 @@ impl Request<'_> {
     }
 
     fn message(&self) -> Result<(RouteNetlinkMessage, u16)> {
-        use netlink_packet_route::link::LinkAttribute;
         let create = NLM_F_CREATE | NLM_F_EXCL;
         Ok(match self {
             Self::Veth(near, far) => (RouteNetlinkMessage::NewLink(veth_message(*near, *far)?), create),
             Self::Link(name) => (RouteNetlinkMessage::GetLink(named(name)?), 0),
             Self::Up(index) => (RouteNetlinkMessage::SetLink(up_message(*index, true)), 0),
             Self::Delete(name) => (RouteNetlinkMessage::DelLink(named(name)?), 0),
-            Self::Group(name, group) => {
-                let mut message = named(name)?;
-                message.attributes.push(LinkAttribute::Group(*group));
-                (RouteNetlinkMessage::SetLink(message), 0)
-            }
-            Self::DeleteGroup(group) => {
-                let mut message = numbered(0);
-                message.attributes.push(LinkAttribute::Group(*group));
-                (RouteNetlinkMessage::DelLink(message), 0)
-            }
             Self::Address(index, address) => (
                 RouteNetlinkMessage::NewAddress(new_address_message(*index, *address)),
                 create,
