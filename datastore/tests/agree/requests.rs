@@ -165,5 +165,12 @@ async fn documents(mut answer: Response<Body>, step: &Step) -> Vec<Value> {
         text.truncate(end);
     }
     let read: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(&text).into_iter().collect();
-    read.unwrap_or_else(|_| vec![Value::String(String::from_utf8_lossy(&text).trim().to_owned())])
+    read.unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        // How YAML is written is up to its writer.
+        match yaml::document(&text) {
+            Ok(value @ Value::Object(_)) if step.accept.contains("yaml") => vec![value],
+            _ => vec![Value::String(text)],
+        }
+    })
 }
