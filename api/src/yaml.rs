@@ -1,9 +1,10 @@
 //! YAML and JSON documents in and out: the only module that knows a YAML library.
 //!
 //! Reading is strict: duplicate keys, anchors that explode and non-string keys are refused with their place. Merge
-//! keys (`<<`) are expanded, as kubectl does. What is written reads the same with YAML 1.1 (kubectl) and 1.2: `y`,
+//! keys (`<<`) are expanded and plain words mean what they mean to kubectl (`yes` is true). What is written reads the same with YAML 1.1 (kubectl) and 1.2: `y`,
 //! `no`, `1:20` and the like are quoted.
 
+mod older;
 mod places;
 
 pub use places::line_of;
@@ -13,6 +14,9 @@ use serde_json::{Map, Number, Value};
 
 /// Longest text that is read, in bytes: what calicoctl takes as one document.
 pub const TEXT_LEN_MAX: usize = 10 * 1024 * 1024;
+
+/// Up to here a float holds every whole number.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Text that is not a sequence of YAML or JSON documents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +63,7 @@ pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
             documents.push(value);
         }
     }
+    older::reread(text, &mut documents);
     Ok(documents)
 }
 
@@ -123,8 +128,13 @@ fn number_to_json(number: &serde_yaml::Number) -> Result<Number, String> {
     if let Some(value) = number.as_i64() {
         return Ok(value.into());
     }
-    number
-        .as_f64()
+    let float = number.as_f64();
+    // 1e3 is 1000 in the JSON that kubectl sends.
+    if let Some(whole) = float.filter(|float| float.fract() == 0.0 && float.abs() < WHOLE_MAX) {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+        return Ok((whole as i64).into());
+    }
+    float
         .and_then(Number::from_f64)
         .ok_or_else(|| format!("{number} is no number that JSON has; write a finite one"))
 }
@@ -196,6 +206,19 @@ mod tests {
             );
             assert_eq!(document(&written).unwrap(), json!({"label": text}), "{written}");
         }
+    }
+
+    #[test]
+    fn plain_words_mean_what_they_mean_to_kubectl_and_quoted_ones_are_texts() {
+        let text = "a: yes\nb: \"yes\"\nc: [Off, 'off', 0777, '0777', 1_000, 0o17]\nd: {n: 1:20, e: 'no', f: nope}\n---\ng: y\n";
+        assert_eq!(
+            documents(text).unwrap(),
+            [
+                json!({"a": true, "b": "yes", "c": [false, "off", 511, "0777", 1000, 15],
+                    "d": {"n": "1:20", "e": "no", "f": "nope"}}),
+                json!({"g": true})
+            ]
+        );
     }
 
     #[test]
