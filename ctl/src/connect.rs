@@ -1,14 +1,19 @@
 //! Which API server to speak to: a CalicoAPIConfig file, flags, or what kubectl would use.
 
+mod settings;
+
+pub(crate) use settings::markdown as settings_as_markdown;
+
 use std::path::PathBuf;
 
 use caracal_api::yaml;
-use caracal_datastore::{Client, ConnectOptions};
+use caracal_datastore::Client;
 use serde_json::Value;
 
 use crate::args::Global;
 use crate::error::Failure;
 use crate::store::Store;
+use settings::Source;
 
 const DEFAULT_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 
@@ -39,44 +44,41 @@ impl Access {
 /// A client as the arguments, the configuration file and the environment say.
 async fn client(global: &Global) -> Result<Client, Failure> {
     let file = configuration(global)?;
-    let spec = |key: &str| {
-        file.pointer(&format!("/spec/{key}"))
-            .and_then(Value::as_str)
-            .map(str::to_owned)
+    let (name, read) = (global.config.display().to_string(), |name: &str| {
+        std::env::var(name).ok()
+    });
+    let source = match &file {
+        Some(content) => Source::File(&name, content),
+        None => Source::Variables(&read),
     };
-    if let Some(kind) = spec("datastoreType")
-        && kind != "kubernetes"
-    {
-        return Err(Failure::new(format!(
-            "{}: spec.datastoreType {kind:?} is not supported; use kubernetes",
-            global.config.display()
-        )));
+    let mut options = settings::options(&source, default_kubeconfig()).map_err(Failure::new)?;
+    options.user_agent = "caracalctl".to_owned();
+    // What the arguments say comes before everything else.
+    if let Some(path) = &global.kubeconfig {
+        options.kubeconfig = Some(path.clone());
+        (options.kubeconfig_inline, options.only_server) = (None, false);
     }
-    let options = ConnectOptions {
-        kubeconfig: global
-            .kubeconfig
-            .clone()
-            .or_else(|| spec("kubeconfig").map(PathBuf::from))
-            .or_else(|| {
-                std::env::var_os("KUBECONFIG")
-                    .filter(|path| !path.is_empty())
-                    .map(PathBuf::from)
-            }),
-        context: global.context.clone().or_else(|| spec("k8sCurrentContext")),
-        server: spec("k8sAPIEndpoint"),
-        user_agent: "caracalctl".to_owned(),
-    };
+    if let Some(context) = &global.context {
+        options.context = Some(context.clone());
+    }
     Client::connect(&options)
         .await
         .map_err(|error| Failure::new(format!("Failed to create Calico API client: {error}")).on_stdout())
 }
 
-fn configuration(global: &Global) -> Result<Value, Failure> {
+/// kubectl's file, if it is there.
+fn default_kubeconfig() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("HOME")?).join(".kube/config");
+    path.is_file().then_some(path)
+}
+
+/// The configuration file; nothing where the default one is absent.
+fn configuration(global: &Global) -> Result<Option<Value>, Failure> {
     let path = &global.config;
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.as_os_str() == DEFAULT_CONFIG => {
-            return Ok(Value::Null);
+            return Ok(None);
         }
         Err(error) => {
             return Err(
@@ -109,5 +111,5 @@ fn configuration(global: &Global) -> Result<Value, Failure> {
             word("kind")
         )));
     }
-    Ok(value)
+    Ok(Some(value))
 }

@@ -80,6 +80,7 @@ pub(crate) fn markdown() -> String {
         .get_arguments()
         .filter(|argument| argument.is_global_set());
     text.push_str(&arguments(global));
+    text.push_str(&crate::connect::settings_as_markdown());
     for below in shown(&command) {
         section(below, "caracalctl", 2, &mut text);
     }

@@ -81,6 +81,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file of certificates cannot be used.
+    #[error("certificates of the API server: {}: {problem}; name a PEM file", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The connection's settings (certificates, credentials) cannot be used.
     #[error("cannot set up the connection to {server}: {problem}; check certificates and credentials")]
     Setup {
@@ -261,6 +269,7 @@ impl Error {
             Self::Kubeconfig { .. }
             | Self::NoServer { .. }
             | Self::ServerAddress { .. }
+            | Self::Certificates { .. }
             | Self::Setup { .. } => None,
         }
     }

@@ -14,7 +14,7 @@ mod object;
 mod watch;
 
 pub use client::Client;
-pub use connect::ConnectOptions;
+pub use connect::{ConnectOptions, Credentials};
 pub use error::{Error, Result, Verb};
 pub use object::{Key, ListOptions, Object, Preconditions};
 pub use watch::{Event, WatchScope};

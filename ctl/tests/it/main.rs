@@ -11,3 +11,4 @@ mod policy;
 mod reference;
 mod refusal;
 mod verbs;
+mod words;

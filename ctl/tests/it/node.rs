@@ -18,7 +18,7 @@ async fn annotations(cluster: &Cluster) -> Value {
 #[tokio::test]
 async fn applying_a_node_writes_its_annotations() {
     let cluster = with_node().await;
-    let node = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n, labels: {rack: r1}}\nspec: {bgp: {asNumber: 64513, \
+    let node = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: 'n', labels: {rack: r1}}\nspec: {bgp: {asNumber: 64513, \
                 ipv4Address: 10.0.0.7/24, routeReflectorClusterID: 244.0.0.1}}\n";
     assert_eq!(
         cluster.done("apply -f -", node).await,
@@ -96,7 +96,7 @@ async fn what_a_node_cannot_be_is_said() {
         ("apply -f -", absent),
         (
             "apply -f -",
-            "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n}\nspec: {bgp: {ipv4Adress: 10.0.0.1}}\n",
+            "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: 'n'}\nspec: {bgp: {ipv4Adress: 10.0.0.1}}\n",
         ),
         ("delete node n", ""),
         ("get node m", ""),

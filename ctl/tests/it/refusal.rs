@@ -14,7 +14,7 @@ async fn objects_that_are_read_only_or_needed_stay() {
     cluster.done("apply -f -", tier).await;
     let mut shown = String::new();
     for (line, input) in [
-        ("create -f -", object("Profile", "n")),
+        ("create -f -", object("Profile", "'n'")),
         ("delete profile projectcalico-default-allow", String::new()),
         ("apply -f -", object("ClusterInformation", "default")),
         ("delete clusterinformation default", String::new()),

@@ -187,9 +187,9 @@ async fn many_documents_keep_their_order_and_each_failure_is_listed() {
     );
     assert_eq!(cluster.done("get ippools -o name", "").await.lines().count(), 36);
     // The same object twice: the second one is an update of the first.
-    let twice = format!("{POOL}---\n{}", POOL.replace("a: x", "a: y"));
+    let twice = format!("{POOL}---\n{}", POOL.replace("a: x", "a: z"));
     cluster.done("apply -f -", &twice).await;
-    assert_eq!(pool(&cluster).await["metadata"]["labels"]["a"], "y");
+    assert_eq!(pool(&cluster).await["metadata"]["labels"]["a"], "z");
 }
 
 #[tokio::test]
