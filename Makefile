@@ -26,6 +26,7 @@ check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) run --locked -q -p xtask -- crds --check
+	$(CARGO) run --locked -q -p xtask -- resources --check
 	@scripts/deny.sh
 
 fmt: ## format
@@ -43,7 +44,8 @@ docs-chart: ## write docs/reference/chart-values.md from the chart's values
 bench-ctl: ## caracalctl beside kubectl: get and apply of 1,000 policies (docs/performance.md)
 	$(CARGO) build --locked --release -p caracal-apiserver -p caracal-ctl
 	@scripts/bench-ctl.sh
-reference: ## write docs/reference/felix-configuration.md from the table of parameters
+reference: ## write docs/reference from the definitions, and from the agent's table of parameters
+	$(CARGO) run --locked -q -p xtask -- resources
 	CARACAL_WRITE_REFERENCE=1 $(CARGO) test --locked -q -p caracal-felix-core --test reference
 
 test-unit: ## what needs neither root nor network

@@ -3,6 +3,7 @@
 mod crds;
 mod dag;
 mod images;
+mod resources;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,12 @@ enum Task {
     },
     /// Write container images as OCI archives, from static programs.
     Images(images::Options),
+    /// Write the reference of all resources.
+    Resources {
+        /// Compare with what is there instead of writing.
+        #[arg(long)]
+        check: bool,
+    },
     /// Check the arrows between packages and the doors of external crates.
     Dag,
     /// Check module docs and forgotten notes; name long files.
@@ -39,6 +46,8 @@ fn main() -> Result<()> {
         Task::Crds { check: true } => crds::check(&root),
         Task::Crds { check: false } => crds::write(&root),
         Task::Images(options) => images(&options),
+        Task::Resources { check: true } => resources::check(&root),
+        Task::Resources { check: false } => resources::write(&root),
         Task::Dag => dag::check(),
         Task::Tidy => tidy_report(&root),
     }
