@@ -129,7 +129,7 @@ impl Server {
         for manifest in manifests.chain(admission::manifests()) {
             let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap();
             let kind = text("/kind").to_lowercase();
-            // The embedded server has what these policies do built in, and does not serve their kind.
+            // The embedded server has what these policies do built in, and does not run them.
             if kind.contains("policy") && self.name == "embedded" {
                 continue;
             }
