@@ -2,6 +2,7 @@
 //!
 //! Defaults of Kubernetes that clients see. What Calico's admission policies do is `caracal_api::admission`.
 
+mod meta;
 mod network;
 mod workloads;
 
@@ -9,15 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::names;
 use crate::resource::Resource;
 use crate::status::FieldError;
-pub(crate) use workloads::validate_change;
 
 /// The data of a configuration together, in bytes.
 const DATA_MAX: usize = 1 << 20;
-/// All annotations of an object together, in bytes.
-const ANNOTATIONS_MAX: usize = 256 << 10;
 
 /// The object at `key`, made when it is not one.
 fn object<'a>(value: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
@@ -41,6 +38,27 @@ fn secret(value: &mut Map<String, Value>) {
             data.insert(key, STANDARD.encode(text).into());
         }
     }
+}
+
+/// What the first form of events has for the second one.
+fn event(value: &mut Map<String, Value>) {
+    fill(value, "eventTime", Value::Null);
+    fill(value, "reportingComponent", "");
+    fill(value, "reportingInstance", "");
+}
+
+/// Where bytes that are to be base64 are none, as Go counts: the first byte that cannot stand there.
+pub(crate) fn not_base64(text: &str) -> Option<usize> {
+    let plain: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+        .collect();
+    if STANDARD.decode(&plain).is_ok() {
+        return None;
+    }
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let first = plain.iter().position(|byte| !allowed(byte));
+    Some(first.unwrap_or(plain.len() / 4 * 4))
 }
 
 /// Keys of configuration are names of files.
@@ -110,6 +128,7 @@ pub(crate) fn default(resource: &Resource, value: &mut Map<String, Value>) {
         ("", "Service") => network::service(value),
         ("", "Endpoints") => network::endpoints(value),
         ("", "Secret") => secret(value),
+        ("", "ResourceQuota") => drop(object(value, "status")),
         ("discovery.k8s.io", "EndpointSlice") => network::slice(value),
         ("networking.k8s.io", "NetworkPolicy") => network::policy(value),
         _ => {}
@@ -123,75 +142,32 @@ fn namespace(value: &mut Map<String, Value>) {
         .cloned()
         .unwrap_or_default();
     object(object(value, "metadata"), "labels").insert("kubernetes.io/metadata.name".to_owned(), name);
-    fill(object(value, "spec"), "finalizers", json!(["kubernetes"]));
     fill(object(value, "status"), "phase", "Active");
+}
+
+/// What Kubernetes' own admission adds to an object.
+pub(crate) fn mutate(resource: &Resource, value: &mut Map<String, Value>) {
+    if value.get("spec").is_some_and(|spec| !spec.is_object()) {
+        return;
+    }
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Namespace") => fill(object(value, "spec"), "finalizers", json!(["kubernetes"])),
+        ("", "Pod") => workloads::admit_pod(value),
+        ("", "Service") => network::admit_service(value),
+        ("", "Event") => event(value),
+        _ => {}
+    }
+}
+
+/// Checks what a change may not do.
+pub(crate) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    meta::check_change(old, new, errors);
+    workloads::validate_change(resource, old, new, errors);
 }
 
 /// Checks what every object has, and what users notice of built-in kinds.
 pub(crate) fn validate(resource: &Resource, value: &Value, errors: &mut Vec<FieldError>) {
-    let name = value
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let allowed = match resource.kind.as_str() {
-        "Namespace" | "Service" => names::label(name),
-        _ => names::subdomain(name),
-    };
-    if name.is_empty() {
-        errors.push(FieldError::required(
-            "metadata.name",
-            "name or generateName is required",
-        ));
-    } else if let Err(why) = allowed {
-        errors.push(FieldError::invalid("metadata.name", &name.into(), why));
-    }
-    for (path, wanted) in [
-        ("/metadata/labels", "metadata.labels"),
-        ("/metadata/annotations", "metadata.annotations"),
-        ("/spec", "spec"),
-    ] {
-        if let Some(found) = value.pointer(path).filter(|found| !found.is_object()) {
-            errors.push(FieldError::wrong_type(wanted, found, "object"));
-        }
-    }
-    for (key, value) in value
-        .pointer("/metadata/labels")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        if let Err(why) = names::qualified(key) {
-            errors.push(FieldError::invalid("metadata.labels", &key.as_str().into(), why));
-        }
-        match value.as_str().map(names::label_value) {
-            Some(Ok(())) => {}
-            Some(Err(why)) => errors.push(FieldError::invalid("metadata.labels", value, why)),
-            None => errors.push(FieldError::wrong_type("metadata.labels", value, "string")),
-        }
-    }
-    for (key, value) in value
-        .pointer("/metadata/annotations")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        if let Err(why) = names::qualified(&key.to_lowercase()) {
-            errors.push(FieldError::invalid(
-                "metadata.annotations",
-                &key.as_str().into(),
-                why,
-            ));
-        }
-        if !value.is_string() {
-            errors.push(FieldError::wrong_type("metadata.annotations", value, "string"));
-        }
-    }
-    let annotations = value.pointer("/metadata/annotations").and_then(Value::as_object);
-    let bytes = |(key, value): (&String, &Value)| key.len() + value.as_str().unwrap_or_default().len();
-    if annotations.into_iter().flatten().map(bytes).sum::<usize>() > ANNOTATIONS_MAX {
-        let limit = u64::try_from(ANNOTATIONS_MAX).unwrap_or(u64::MAX);
-        errors.push(FieldError::too_long("metadata.annotations", limit));
-    }
+    meta::check(resource, value, errors);
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => workloads::check_pod(&value["spec"], "spec", errors),
         ("apps", "Deployment" | "DaemonSet" | "ReplicaSet") => workloads::check_set(value, errors),

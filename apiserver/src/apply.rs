@@ -3,6 +3,7 @@
 //! Pure. Managers are recorded from the first time that something is applied to an object; what was there before
 //! belongs to `before-first-apply`. Source: KEP-555 and the structured merge of Kubernetes.
 
+mod last;
 mod merge;
 mod set;
 
@@ -174,7 +175,11 @@ pub(crate) fn apply(
             manager.set = manager.set.subtract(&changed);
         }
     } else {
-        refuse_conflicts(managers.iter().filter(|m| !own(m)), &changed)?;
+        let taken = last::taken_over(resource, applied, old);
+        refuse_conflicts(managers.iter().filter(|m| !own(m)), &changed.subtract(&taken))?;
+        for manager in managers.iter_mut().filter(|manager| !own(manager)) {
+            manager.set = manager.set.subtract(&changed.intersect(&taken));
+        }
     }
     let mut others = Set::default();
     managers
@@ -186,6 +191,7 @@ pub(crate) fn apply(
         let gone = before.set.subtract(&wanted).subtract(&others);
         merge::remove(&mut new, &gone, &others, schema);
     }
+    last::renew(applied, &mut new);
     managers.retain(|manager| !own(manager));
     let same = before.filter(|before| before.set == wanted);
     managers.push(Manager {
@@ -277,7 +283,11 @@ pub(crate) fn track(
     if given == json!([]) || given == json!([{}]) {
         return write(new, Vec::new());
     }
-    let mut managers = read(old);
+    // Who writes managers decides about them; who writes none leaves them.
+    let mut managers = read(new);
+    if managers.is_empty() {
+        managers = read(old);
+    }
     if managers.is_empty() {
         return write(new, Vec::new());
     }
@@ -287,12 +297,11 @@ pub(crate) fn track(
         managed_part(resource, status, new),
     );
     let changed = Set::changed(&after, &before, schema, resource.is_custom());
-    let gone = Set::of(&before, None, schema).subtract(&Set::of(&after, None, schema));
     let own = managers
         .iter()
         .position(|other| other.is(manager, UPDATE, status));
     for (index, other) in managers.iter_mut().enumerate() {
-        other.set = other.set.subtract(&gone);
+        other.set = other.set.within(new, schema);
         if Some(index) != own {
             other.set = other.set.subtract(&changed);
         }

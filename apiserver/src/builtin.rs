@@ -20,6 +20,9 @@ pub(crate) const REFERENCE: &str = "#/components/schemas/";
 /// The schema of `metadata`.
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
+/// The schema of the metadata of lists.
+pub(crate) const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+
 /// (schema, field, key of the items or nothing when they are plain values). Source: the patch strategies of the
 /// types of Kubernetes 1.33.
 const MERGED_LISTS: &[(&str, &str, &str)] = &[
@@ -131,6 +134,12 @@ pub(crate) fn described() -> Map<String, Value> {
             .cloned();
         definitions.extend(early.map(|early| (format!("io.k8s.api.admissionregistration.v1.{kind}"), early)));
     }
+    // Objects without metadata are read, too.
+    for schema in definitions.values_mut() {
+        if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|name| name != "metadata");
+        }
+    }
     for name in ANYTHING {
         let name = format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}");
         if let Some(fields) = definitions.get_mut(&name).and_then(Value::as_object_mut) {
@@ -194,12 +203,15 @@ fn register(generator: &mut SchemaGenerator) {
     generator.subschema_for::<core::v1::PersistentVolumeClaim>();
     generator.subschema_for::<core::v1::PersistentVolume>();
     generator.subschema_for::<core::v1::ReplicationController>();
+    generator.subschema_for::<core::v1::ResourceQuota>();
+    generator.subschema_for::<core::v1::LimitRange>();
     generator.subschema_for::<networking::v1::Ingress>();
     generator.subschema_for::<networking::v1::NetworkPolicy>();
     generator.subschema_for::<discovery::v1::EndpointSlice>();
     generator.subschema_for::<coordination::v1::Lease>();
     generator.subschema_for::<apiextensions::v1::CustomResourceDefinition>();
     generator.subschema_for::<meta::v1::ObjectMeta>();
+    generator.subschema_for::<meta::v1::ListMeta>();
 }
 
 fn property<'a>(

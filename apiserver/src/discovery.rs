@@ -59,6 +59,9 @@ fn parts_of(resource: &Resource) -> Vec<Part> {
         }
         _ => {}
     }
+    if crate::verbs::scale::has_scale(resource) {
+        parts.push(("scale", &PARTS, Some(["autoscaling", "v1", "Scale"])));
+    }
     if resource.has_status {
         parts.push(("status", &PARTS, None));
     }
@@ -87,7 +90,7 @@ pub(crate) fn answer(
         ["api"] => Some(answer_json(
             200,
             &json!({"kind": "APIVersions", "versions": ["v1"],
-            "serverAddressByClientCIDRs": []}),
+            "serverAddressByClientCIDRs": addresses(headers)}),
         )),
         ["apis"] => {
             let groups: Vec<Value> = groups(server)
@@ -115,9 +118,18 @@ pub(crate) fn answer(
     }
 }
 
+/// Where the server is, as the client has called it.
+fn addresses(headers: &HeaderMap) -> Value {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    match host {
+        Some(host) => json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": host}]),
+        None => json!([]),
+    }
+}
+
 fn version() -> Value {
-    json!({"major": "1", "minor": "33", "gitVersion": concat!("v1.33.0+caracal-", env!("CARGO_PKG_VERSION")),
-        "emulationMajor": "1", "emulationMinor": "33", "minCompatibilityMajor": "1", "minCompatibilityMinor": "32",
+    json!({"major": "1", "minor": "37", "gitVersion": concat!("v1.37.1+caracal-", env!("CARGO_PKG_VERSION")),
+        "emulationMajor": "1", "emulationMinor": "37", "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
         "compiler": "rustc", "platform": "linux/amd64"})
 }

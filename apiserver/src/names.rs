@@ -13,7 +13,7 @@ fn is_label(text: &str) -> bool {
 /// What is wrong with `text` as a DNS label.
 pub(crate) fn label(text: &str) -> Result<(), String> {
     if text.len() > 63 {
-        return Err("must be no more than 63 bytes".to_owned());
+        return Err("must be no more than 63 characters".to_owned());
     }
     if is_label(text) {
         Ok(())
@@ -22,10 +22,18 @@ pub(crate) fn label(text: &str) -> Result<(), String> {
     }
 }
 
+/// What is wrong with `text` as the name of a namespace, which is one label.
+pub(crate) fn namespace(text: &str) -> Result<(), String> {
+    if text.contains('.') {
+        return Err("must not contain dots".to_owned());
+    }
+    label(text)
+}
+
 /// What is wrong with `text` as a DNS subdomain.
 pub(crate) fn subdomain(text: &str) -> Result<(), String> {
     if text.len() > 253 {
-        return Err("must be no more than 253 bytes".to_owned());
+        return Err("must be no more than 253 characters".to_owned());
     }
     if text.split('.').all(is_label) {
         Ok(())
@@ -54,7 +62,7 @@ pub(crate) fn qualified(text: &str) -> Result<(), String> {
     };
     match name {
         "" => Err("name part must be non-empty".to_owned()),
-        name if name.len() > 63 => Err("name part must be no more than 63 bytes".to_owned()),
+        name if name.len() > 63 => Err("name part must be no more than 63 characters".to_owned()),
         name if is_name_part(name) => Ok(()),
         _ => Err(QUALIFIED_DETAIL.to_owned()),
     }
@@ -63,7 +71,7 @@ pub(crate) fn qualified(text: &str) -> Result<(), String> {
 /// What is wrong with `text` as the value of a label.
 pub(crate) fn label_value(text: &str) -> Result<(), String> {
     if text.len() > 63 {
-        return Err("must be no more than 63 bytes".to_owned());
+        return Err("must be no more than 63 characters".to_owned());
     }
     if text.is_empty() || is_name_part(text) {
         Ok(())

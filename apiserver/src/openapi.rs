@@ -6,7 +6,7 @@ use http::Response;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::builtin::{self, OBJECT_META, REFERENCE, schema_name};
+use crate::builtin::{self, LIST_META, OBJECT_META, REFERENCE, schema_name};
 use crate::resource::Resource;
 use crate::server::ApiServer;
 use crate::service::{ResponseBody, json as answer_json};
@@ -78,16 +78,14 @@ fn document(resources: &[&Resource]) -> Value {
     for resource in resources {
         let name = schema_name(resource);
         let mut schema = match &resource.schema {
-            Some(schema) => custom_schema(schema),
+            Some(schema) => custom_schema(schema, &all),
             None => all.get(&name).cloned().unwrap_or_default(),
         };
         let kind = kind_of(resource);
         if let Some(fields) = schema.as_object_mut() {
             fields.insert("x-kubernetes-group-version-kind".to_owned(), json!([kind]));
         }
-        let list = json!({"type": "object", "required": ["items"], "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
-            "items": {"type": "array", "items": {"$ref": format!("{REFERENCE}{name}")}}}});
+        let list = list_schema(resource, &name, &all);
         schemas.insert(format!("{name}List"), list);
         schemas.insert(name, schema);
         add_paths(resource, &mut paths);
@@ -97,15 +95,45 @@ fn document(resources: &[&Resource]) -> Value {
         "paths": paths, "components": {"schemas": schemas}})
 }
 
+/// What is said of a field that every object has.
+fn said(all: &Map<String, Value>, field: &str) -> Value {
+    let field = all
+        .get("io.k8s.api.core.v1.ConfigMap")
+        .and_then(|schema| schema.get("properties")?.get(field)?.get("description"));
+    field.cloned().unwrap_or_default()
+}
+
+/// The schema of a list.
+fn list_schema(resource: &Resource, name: &str, all: &Map<String, Value>) -> Value {
+    let (kind, plural) = (&resource.kind, &resource.plural);
+    let mut gvk = kind_of(resource);
+    gvk["kind"] = format!("{kind}List").into();
+    let metadata = json!({"allOf": [{"$ref": format!("{REFERENCE}{LIST_META}")}],
+        "description": "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds"});
+    let items = json!({"type": "array", "items": {"$ref": format!("{REFERENCE}{name}")},
+        "description": format!("List of {plural}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md")});
+    json!({"type": "object", "description": format!("{kind}List is a list of {kind}"), "required": ["items"],
+        "x-kubernetes-group-version-kind": [gvk], "properties": {
+            "apiVersion": {"type": "string", "description": said(all, "apiVersion")},
+            "kind": {"type": "string", "description": said(all, "kind")},
+            "metadata": metadata, "items": items}})
+}
+
 /// A definition's schema, with the metadata that every object has.
-fn custom_schema(schema: &Value) -> Value {
+fn custom_schema(schema: &Value, all: &Map<String, Value>) -> Value {
     let mut schema = schema.clone();
     if !schema.is_object() {
         schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     }
     let common = [
-        ("apiVersion", json!({"type": "string"})),
-        ("kind", json!({"type": "string"})),
+        (
+            "apiVersion",
+            json!({"type": "string", "description": said(all, "apiVersion")}),
+        ),
+        (
+            "kind",
+            json!({"type": "string", "description": said(all, "kind")}),
+        ),
     ];
     if let Some(properties) = schema
         .as_object_mut()
@@ -115,7 +143,8 @@ fn custom_schema(schema: &Value) -> Value {
         for (key, value) in common {
             properties.entry(key).or_insert(value);
         }
-        let reference = json!({"allOf": [{"$ref": format!("{REFERENCE}{OBJECT_META}")}], "default": {}});
+        let reference = json!({"allOf": [{"$ref": format!("{REFERENCE}{OBJECT_META}")}],
+            "description": said(all, "metadata")});
         properties.insert("metadata".to_owned(), reference);
     }
     schema

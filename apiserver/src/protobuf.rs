@@ -26,6 +26,7 @@ enum Kind {
     Messages(Message),
     TextMap,
     BytesMap,
+    QuantityMap,
     /// Not taken from clients.
     Ignored,
 }
@@ -179,8 +180,8 @@ fn field(
             let inner = message(bytes, known, &below(), depth + 1)?;
             return push(object, name, inner.into());
         }
-        (Kind::TextMap | Kind::BytesMap, Wire::Bytes(bytes)) => {
-            let (key, value) = entry(bytes, matches!(kind, Kind::BytesMap))?;
+        (Kind::TextMap | Kind::BytesMap | Kind::QuantityMap, Wire::Bytes(bytes)) => {
+            let (key, value) = entry(bytes, kind)?;
             let slot = object.entry(name).or_insert_with(|| json!({}));
             if let Some(map) = slot.as_object_mut() {
                 map.insert(key, value);
@@ -206,7 +207,7 @@ fn push(object: &mut Map<String, Value>, name: &str, value: Value) -> Result<(),
     Ok(())
 }
 
-fn entry(bytes: &[u8], binary: bool) -> Result<(String, Value), String> {
+fn entry(bytes: &[u8], kind: Kind) -> Result<(String, Value), String> {
     let (mut key, mut value) = (String::new(), &[][..]);
     for (number, wire) in fields(bytes)? {
         match (number, wire) {
@@ -215,10 +216,14 @@ fn entry(bytes: &[u8], binary: bool) -> Result<(String, Value), String> {
             _ => {}
         }
     }
-    let value = if binary {
-        base64::engine::general_purpose::STANDARD.encode(value)
-    } else {
-        text(value)?
+    let value = match kind {
+        Kind::BytesMap => base64::engine::general_purpose::STANDARD.encode(value),
+        // An amount is a message with its text.
+        Kind::QuantityMap => match fields(value)?.into_iter().find(|(number, _)| *number == 1) {
+            Some((_, Wire::Bytes(inner))) => text(inner)?,
+            _ => String::new(),
+        },
+        _ => text(value)?,
     };
     Ok((key, value.into()))
 }

@@ -17,6 +17,8 @@ pub(crate) struct ResourcePath {
     pub(crate) resource: String,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
+    /// The old form of a watch, whose path says so: `/api/v1/watch/…`.
+    pub(crate) watch: bool,
 }
 
 impl ResourcePath {
@@ -31,8 +33,12 @@ impl ResourcePath {
         let version = parts.next()?.to_owned();
         let rest: Vec<String> = parts.map(decode).collect();
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let (watch, rest) = match rest.as_slice() {
+            ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
+            rest => (false, rest),
+        };
         let own = |text: &&str| Some((*text).to_owned());
-        let (namespace, rest) = match rest.as_slice() {
+        let (namespace, rest) = match rest {
             // `namespaces/x/status` and `/finalize` are about the namespace itself.
             ["namespaces", name, sub @ ("status" | "finalize")] => {
                 let (name, subresource) = (own(name), own(sub));
@@ -44,6 +50,7 @@ impl ResourcePath {
                     resource,
                     name,
                     subresource,
+                    watch,
                 });
             }
             ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (own(namespace), rest),
@@ -62,6 +69,7 @@ impl ResourcePath {
             resource: (*resource).to_owned(),
             name,
             subresource,
+            watch,
         })
     }
 }
@@ -147,6 +155,16 @@ impl Query {
             .clone()
     }
 
+    /// The most that a list may hold; below one it is as good as none.
+    pub(crate) fn limit(&self) -> Result<Option<usize>, ApiError> {
+        match self.get("limit").strip_prefix('-') {
+            Some(digits) if digits.parse::<u64>().is_ok() => Ok(None),
+            _ => Ok(self
+                .number("limit")?
+                .and_then(|limit| usize::try_from(limit).ok())),
+        }
+    }
+
     /// A number that must be one when given.
     pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, ApiError> {
         match self.get(key) {
@@ -197,6 +215,8 @@ mod tests {
             ("namespaces", Some("a"))
         );
         assert_eq!(path("/apis/g/v/x/a%2fb").name.as_deref(), Some("a/b"));
+        let watch = path("/api/v1/watch/namespaces/a/pods/b");
+        assert!(watch.watch && watch.name.as_deref() == Some("b") && watch.resource == "pods");
         assert_eq!(ResourcePath::parse("/apis/g/v"), None);
         assert_eq!(ResourcePath::parse("/metrics"), None);
         assert_eq!(decode("%zz%4"), "%zz%4");

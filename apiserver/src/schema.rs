@@ -291,10 +291,12 @@ fn validate_string(text: &str, value: &Value, schema: &Value, path: &str, errors
     let length = count(text.chars().count());
     if let Some(limit) = limit(schema, "maxLength").filter(|limit| length > *limit) {
         errors.push(FieldError::too_long(path, limit));
+        return;
     }
     if let Some(limit) = limit(schema, "minLength").filter(|limit| length < *limit) {
         let detail = format!("{path} in body should be at least {limit} chars long");
         errors.push(FieldError::invalid(path, value, detail));
+        return;
     }
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
         && !pattern_matches(pattern, text)

@@ -1,5 +1,7 @@
 //! Label and field selectors of list and watch requests.
 
+mod labels;
+
 use crate::status::ApiError;
 use crate::store::Attributes;
 
@@ -22,9 +24,8 @@ pub(crate) struct Selector {
 
 impl Selector {
     pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
-        let bad = |why: String| ApiError::bad_request(format!("unable to parse requirement: {why}"));
         Ok(Self {
-            labels: parse_labels(labels).map_err(bad)?,
+            labels: labels::parse(labels).map_err(ApiError::bad_request)?,
             fields: parse_fields(fields)?,
         })
     }
@@ -59,105 +60,6 @@ fn passes(test: &Test, value: Option<&str>) -> bool {
         Test::Greater(limit) => number().is_some_and(|number| number > *limit),
         Test::Less(limit) => number().is_some_and(|number| number < *limit),
     }
-}
-
-/// Splits at commas that are not inside parentheses.
-fn split_requirements(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.extend(text.get(start..at));
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.extend(text.get(start..));
-    parts
-}
-
-fn parse_labels(text: &str) -> Result<Vec<(String, Test)>, String> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    split_requirements(text)
-        .into_iter()
-        .map(|part| requirement(part.trim()))
-        .collect()
-}
-
-fn requirement(text: &str) -> Result<(String, Test), String> {
-    let (key, test) = split_requirement(text)?;
-    crate::names::qualified(&key).map_err(|why| format!("key: Invalid value: \"{key}\": {why}"))?;
-    if let Test::In(values) | Test::NotIn(values) = &test {
-        for value in values {
-            crate::names::label_value(value)
-                .map_err(|why| format!("values[0][{key}]: Invalid value: \"{value}\": {why}"))?;
-        }
-    }
-    Ok((key, test))
-}
-
-fn split_requirement(text: &str) -> Result<(String, Test), String> {
-    if let Some(key) = text.strip_prefix('!') {
-        return Ok((key.trim().to_owned(), Test::Absent));
-    }
-    for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
-        if let Some((key, value)) = text.split_once(operator) {
-            let values = vec![value.trim().to_owned()];
-            let test = if equal {
-                Test::In(values)
-            } else {
-                Test::NotIn(values)
-            };
-            return Ok((key.trim().to_owned(), test));
-        }
-    }
-    for operator in ['>', '<'] {
-        if let Some((key, value)) = text.split_once(operator) {
-            let limit = value
-                .trim()
-                .parse()
-                .map_err(|_| format!("\"{value}\" must be an integer"))?;
-            let test = if operator == '>' {
-                Test::Greater(limit)
-            } else {
-                Test::Less(limit)
-            };
-            return Ok((key.trim().to_owned(), test));
-        }
-    }
-    let Some((key, rest)) = text.split_once(char::is_whitespace) else {
-        return Ok((text.to_owned(), Test::Exists));
-    };
-    let rest = rest.trim();
-    let (negated, list) = match (rest.strip_prefix("notin"), rest.strip_prefix("in")) {
-        (Some(list), _) => (true, list),
-        (None, Some(list)) => (false, list),
-        (None, None) => {
-            let word = rest.split(char::is_whitespace).next().unwrap_or_default();
-            return Err(format!("found '{word}', expected: in, notin, =, ==, !=, gt, lt"));
-        }
-    };
-    let values = list
-        .trim()
-        .strip_prefix('(')
-        .and_then(|list| list.strip_suffix(')'))
-        .ok_or_else(|| format!("found '{list}', expected: '('"))?
-        .split(',')
-        .map(|value| value.trim().to_owned())
-        .collect();
-    Ok((
-        key.to_owned(),
-        if negated {
-            Test::NotIn(values)
-        } else {
-            Test::In(values)
-        },
-    ))
 }
 
 fn parse_fields(text: &str) -> Result<Vec<(String, bool, String)>, ApiError> {

@@ -13,7 +13,7 @@ use crate::request::{Query, ResourcePath};
 use crate::resource::{self, DEFINITIONS, Resource};
 use crate::service::ApiService;
 use crate::status::ApiError;
-use crate::store::{HistoryLimits, Store};
+use crate::store::{HistoryLimits, ObjectKey, Store};
 use crate::tokens::Tokens;
 
 /// Settings of a server.
@@ -250,6 +250,12 @@ impl ApiServer {
             ..ResourcePath::default()
         };
         let served = self.resource(&path)?;
+        // A start finds nearly everything there: what is there need not be read, checked and compiled again.
+        let name = value.pointer("/metadata/name").and_then(Value::as_str);
+        let key = ObjectKey::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+        if name.is_some() && self.store().latest(&served.storage, &key).is_some() {
+            return Ok(());
+        }
         match self
             .create(&served, namespace.unwrap_or_default(), value, &Query::default())
             .await

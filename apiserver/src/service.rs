@@ -180,6 +180,10 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
         (Some("binding"), _) if &*resource.storage == "pods" && request.method() == Method::POST => {
             return server.bind(&resource, &namespace, &target, request.body()).await;
         }
+        (Some("scale"), _) if crate::verbs::scale::has_scale(&resource) => {
+            let parts = (request.method(), request.headers(), request.body().as_ref());
+            return server.scale(&resource, &target, parts, &query).await;
+        }
         (Some("token"), _) if &*resource.storage == "serviceaccounts" && request.method() == Method::POST => {
             let name = target.name.as_deref().unwrap_or_default();
             return server.token(&namespace, name, request.body());
@@ -192,6 +196,10 @@ async fn route(server: &ApiServer, request: Request<Bytes>) -> Result<Response<R
     }
     if &*resource.storage == "endpoints" {
         query.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned());
+    }
+    let stores_limits = matches!(&*resource.storage, "resourcequotas" | "limitranges");
+    if stores_limits && request.method() == Method::POST {
+        query.warn("this server stores quotas and limits and does not hold anybody to them".to_owned());
     }
     let stores_policy = resource.group == crate::resource::POLICIES && request.method() == Method::POST;
     if stores_policy && !resource.kind.ends_with("Binding") {
@@ -229,7 +237,8 @@ async fn act(
     let namespace = target.namespace.clone().unwrap_or_default();
     let (headers, body) = (request.headers(), request.body());
     let status = target.subresource.is_some();
-    let watches = query.is_true("watch");
+    // One object is watched by the old form only; otherwise it is read.
+    let watches = target.watch || target.name.is_none() && query.is_true("watch");
     let view = View::of(resource, headers, query, target.name.is_none() && !watches)?;
     let events = crate::events::is_other_form(resource);
     if events {
@@ -245,7 +254,7 @@ async fn act(
             let fields = format!("metadata.name={name},{}", query.get("fieldSelector"));
             server.watch(resource, target.namespace.as_deref(), query, &fields, view)
         }
-        (&Method::GET, Some(name)) => server.get(resource, &namespace, name, &view),
+        (&Method::GET, Some(name)) => server.get(resource, &namespace, name, query, &view),
         (&Method::GET, None) if watches => server.watch(
             resource,
             target.namespace.as_deref(),

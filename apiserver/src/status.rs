@@ -142,6 +142,8 @@ pub struct ApiError {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Map<String, Value>,
+    /// The details are told although there are none.
+    has_details: bool,
 }
 
 /// Group and resource as messages name them: `pods`, `ippools.projectcalico.org`.
@@ -160,7 +162,14 @@ impl ApiError {
             reason,
             message: message.into(),
             details: Map::new(),
+            has_details: matches!(code, 404 | 405) || reason == "Invalid",
         }
+    }
+
+    /// Tells details, also when there are none.
+    pub(crate) const fn with_details(mut self) -> Self {
+        self.has_details = true;
+        self
     }
 
     pub(crate) fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -305,7 +314,7 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
-        if !self.details.is_empty() || matches!(self.code, 404 | 405) || self.reason == "Invalid" {
+        if !self.details.is_empty() || self.has_details {
             status["details"] = Value::Object(self.details.clone());
         }
         if let Some(fields) = status.as_object_mut().filter(|_| self.reason.is_empty()) {

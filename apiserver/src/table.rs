@@ -8,7 +8,7 @@ mod path;
 
 use std::sync::LazyLock;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::resource::Resource;
 use path::Path;
@@ -31,12 +31,23 @@ impl Column {
             kind: kind.to_owned(),
             format: if name == "Name" { "name" } else { "" }.to_owned(),
             description: match name {
-                "Name" => description("name").to_owned(),
-                "Age" => description("creationTimestamp").to_owned(),
+                "Name" => described(&[crate::builtin::OBJECT_META], "name"),
+                "Age" => described(&[crate::builtin::OBJECT_META], "creationTimestamp"),
                 _ => String::new(),
             },
             priority,
         }
+    }
+
+    /// A column of a built-in kind, which says what the field says that it shows.
+    fn built_in(storage: &str, name: &str, kind: &str, priority: i64) -> Self {
+        let mut column = Self::new(name, kind, priority);
+        if let Some((schemas, field)) = builtin::shown_field(storage, name) {
+            column.description = described(schemas, field);
+        } else if let Some(own) = builtin::own_words(storage, name) {
+            column.description = own.to_owned();
+        }
+        column
     }
 
     fn to_value(&self) -> Value {
@@ -45,23 +56,14 @@ impl Column {
     }
 }
 
-/// What Kubernetes says of a field of metadata.
-fn description(field: &str) -> &'static str {
-    static SAID: LazyLock<(String, String)> = LazyLock::new(|| {
-        let schemas = crate::builtin::described();
-        let of = |field: &str| {
-            let field = schemas
-                .get(crate::builtin::OBJECT_META)?
-                .get("properties")?
-                .get(field)?;
-            Some(field.get("description")?.as_str()?.to_owned())
-        };
-        (
-            of("name").unwrap_or_default(),
-            of("creationTimestamp").unwrap_or_default(),
-        )
-    });
-    if field == "name" { &SAID.0 } else { &SAID.1 }
+/// What Kubernetes says of a field of one of its types.
+fn described(schemas: &[&str], field: &str) -> String {
+    static SAID: LazyLock<Map<String, Value>> = LazyLock::new(crate::builtin::described);
+    let of = |schema: &&str| {
+        let field = SAID.get(*schema)?.get("properties")?.get(field)?;
+        Some(field.get("description")?.as_str()?.to_owned())
+    };
+    schemas.iter().find_map(of).unwrap_or_default()
 }
 
 /// How cells are found.
@@ -98,7 +100,7 @@ impl Printer {
         if let Some((columns, cells)) = builtin::printer(&resource.storage) {
             let columns = columns
                 .iter()
-                .map(|(name, kind, priority)| Column::new(name, kind, *priority))
+                .map(|(name, kind, priority)| Column::built_in(&resource.storage, name, kind, *priority))
                 .collect();
             let cells = Cells::Code(cells);
             return Self {
@@ -171,12 +173,17 @@ impl Printer {
         };
         let mut row = json!({"cells": cells});
         match self.object {
-            Included::None => {}
+            Included::None => row["object"] = Value::Null,
             Included::Metadata => row["object"] = partial(object),
             Included::Object => row["object"] = object.clone(),
         }
         row
     }
+}
+
+/// The label selector of an object as text; empty when there is none.
+pub(crate) fn selector_text(object: &Value) -> String {
+    builtin::selector_text(object)
 }
 
 /// An object of which only the metadata is told.

@@ -1,14 +1,18 @@
 //! The verbs of the API, and how bodies of requests are understood.
 
 mod addresses;
+mod bind;
 pub(crate) mod body;
 mod change;
 mod check;
 mod define;
 mod delete;
+mod foreground;
 mod grace;
 pub(crate) mod options;
+mod patching;
 mod read;
+pub(crate) mod scale;
 mod watch;
 mod write;
 
@@ -67,20 +71,16 @@ pub(crate) fn patch(
     query: &Query,
 ) -> Result<Change, ApiError> {
     match media_type.split(';').next().unwrap_or_default().trim() {
-        "application/merge-patch+json" => Ok(Change::Merge(decode(body)?)),
-        "application/json-patch+json" => serde_json::from_slice(body)
-            .map(Change::Json)
-            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}"))),
+        "application/merge-patch+json" => patching::merge(body).map(Change::Merge),
+        "application/json-patch+json" => patching::json(body).map(Change::Json),
         "application/apply-patch+yaml" => applied(resource, body, query).map(Change::Apply),
         "application/strategic-merge-patch+json" if !resource.is_custom() => {
-            Ok(Change::Strategic(decode(body)?))
+            patching::strategic(body).map(Change::Strategic)
         }
         _ if resource.is_custom() => Err(ApiError::unsupported_media_type(
             "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
         )),
-        _ => Err(ApiError::unsupported_media_type(
-            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
-        )),
+        _ => Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with_details()),
     }
 }
 

@@ -101,6 +101,10 @@ impl View {
                 _ => {}
             }
         }
+        if asked && !resource.is_custom() {
+            let message = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+            return Err(ApiError::not_acceptable(message).with_details());
+        }
         if asked {
             return Err(ApiError::not_acceptable(
                 "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",

@@ -179,7 +179,7 @@ fn apply_knows_what_changed_and_refuses_what_is_wrong() {
         OBJECTS,
         "namespaces \"team\" already exists",
     );
-    let other = "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: other}, spec: {cidr: 10.9.0.0/16}}";
+    let other = r#"{"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "other"}, "spec": {"cidr": "10.9.0.0/16"}}"#;
     kubectl.says(
         &["create", "--dry-run=server", "-f", "-"],
         other,
@@ -437,7 +437,7 @@ fn server_side_apply_knows_its_managers() {
     let before = version();
     kubectl.run(&apply, OBJECTS);
     assert_eq!(version(), before);
-    let other = "{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: pool}, spec: {ipipMode: Always, cidr: 10.244.0.0/16}}";
+    let other = r#"{"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": "pool"}, "spec": {"ipipMode": "Always", "cidr": "10.244.0.0/16"}}"#;
     let as_other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
     kubectl.refuses(&as_other, other, "conflict with \"kubectl\": .spec.ipipMode");
     kubectl.run(
@@ -455,12 +455,12 @@ fn server_side_apply_knows_its_managers() {
     assert_eq!(mode, "Always");
     kubectl.refuses(&apply, OBJECTS, "conflict with \"other\"");
     // From client-side to server-side, without conflicts.
-    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: one, b: two}}";
+    let map = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "one", "b": "two"}}"#;
     kubectl.run(&["apply", "-f", "-"], map);
     kubectl.says(&apply, map, &["configmap/m serverside-applied"]);
     kubectl.run(
         &apply,
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: m}, data: {a: one}}",
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "one"}}"#,
     );
 }
 

@@ -29,8 +29,6 @@ pub(super) fn service(value: &mut Map<String, Value>) {
     fill(spec, "sessionAffinity", "None");
     if spec.get("type").is_some_and(|kind| kind != "ExternalName") {
         fill(spec, "internalTrafficPolicy", "Cluster");
-        fill(spec, "ipFamilies", json!(["IPv4"]));
-        fill(spec, "ipFamilyPolicy", "SingleStack");
     }
     protocols(spec.get_mut("ports"));
     for port in each(spec.get_mut("ports")) {
@@ -38,10 +36,19 @@ pub(super) fn service(value: &mut Map<String, Value>) {
             fill(port, "targetPort", number);
         }
     }
+    fill(object(value, "status"), "loadBalancer", json!({}));
+}
+
+/// Families and addresses: the server gives them out.
+pub(super) fn admit_service(value: &mut Map<String, Value>) {
+    let spec = object(value, "spec");
+    if spec.get("type").is_some_and(|kind| kind != "ExternalName") {
+        fill(spec, "ipFamilies", json!(["IPv4"]));
+        fill(spec, "ipFamilyPolicy", "SingleStack");
+    }
     if let Some(address) = spec.get("clusterIP").filter(|address| **address != "").cloned() {
         fill(spec, "clusterIPs", json!([address]));
     }
-    fill(object(value, "status"), "loadBalancer", json!({}));
 }
 
 pub(super) fn endpoints(value: &mut Map<String, Value>) {
@@ -86,7 +93,11 @@ pub(super) fn check_service(value: &Value, errors: &mut Vec<FieldError>) {
     if needs_ports && items(spec, "ports").next().is_none() {
         errors.push(FieldError::required("spec.ports", ""));
     }
+    let several = items(spec, "ports").count() > 1;
     for (index, port) in items(spec, "ports") {
+        if several && port["name"].as_str().unwrap_or_default().is_empty() {
+            errors.push(FieldError::required(&format!("spec.ports[{index}].name"), ""));
+        }
         if !port["port"]
             .as_i64()
             .is_some_and(|number| (1..=65535).contains(&number))

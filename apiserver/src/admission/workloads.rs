@@ -10,25 +10,84 @@ use crate::status::FieldError;
 /// How long a pod stays on a node that is not well, in seconds.
 const TOLERATED_SECONDS: u64 = 300;
 
+/// What a node says of its machine.
+const NODE_INFO: [&str; 10] = [
+    "architecture",
+    "bootID",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeProxyVersion",
+    "kubeletVersion",
+    "machineID",
+    "operatingSystem",
+    "osImage",
+    "systemUUID",
+];
+
 pub(super) fn pod(value: &mut Map<String, Value>) {
     let spec = object(value, "spec");
     let account = spec
         .get("serviceAccountName")
         .or_else(|| spec.get("serviceAccount"))
         .cloned();
-    let account = account.unwrap_or_else(|| "default".into());
-    fill(spec, "serviceAccountName", account.clone());
-    fill(spec, "serviceAccount", account);
+    if let Some(account) = account {
+        fill(spec, "serviceAccountName", account.clone());
+        fill(spec, "serviceAccount", account);
+    }
     fill(spec, "enableServiceLinks", true);
-    fill(spec, "priority", 0);
-    fill(spec, "preemptionPolicy", "PreemptLowerPriority");
     template(spec);
-    tolerations(spec);
+    let class = quality(spec);
     let status = object(value, "status");
     fill(status, "phase", "Pending");
-    fill(status, "qosClass", "BestEffort");
+    fill(status, "qosClass", class);
+    times(status, &["lastProbeTime", "lastTransitionTime"]);
     same_first(status, "podIP", "podIPs", |address| json!({"ip": address}));
     same_first(status, "hostIP", "hostIPs", |address| json!({"ip": address}));
+}
+
+/// What the plug-ins for priorities, tolerations and service accounts add to a pod.
+pub(super) fn admit_pod(value: &mut Map<String, Value>) {
+    let spec = object(value, "spec");
+    fill(spec, "serviceAccountName", "default");
+    let account = spec.get("serviceAccountName").cloned().unwrap_or_default();
+    fill(spec, "serviceAccount", account);
+    fill(spec, "priority", 0);
+    fill(spec, "preemptionPolicy", "PreemptLowerPriority");
+    tolerations(spec);
+}
+
+/// Conditions have times, be they known or not.
+fn times(status: &mut Map<String, Value>, names: &[&str]) {
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        names.iter().for_each(|name| fill(condition, name, Value::Null));
+    }
+}
+
+/// The quality of service of a pod: how its containers ask for processors and memory, and how they are limited.
+fn quality(spec: &Map<String, Value>) -> &'static str {
+    let (mut asks, mut all_limited) = (false, true);
+    let lists = ["containers", "initContainers"];
+    let containers = lists
+        .iter()
+        .filter_map(|list| spec.get(*list)?.as_array())
+        .flatten();
+    for container in containers {
+        for resource in ["cpu", "memory"] {
+            let of = |part: &str| {
+                let found = container.pointer(&format!("/resources/{part}/{resource}"));
+                found.filter(|amount| !matches!(amount.as_str(), Some("0")) && **amount != 0)
+            };
+            let (request, limit) = (of("requests"), of("limits"));
+            asks |= request.is_some() || limit.is_some();
+            all_limited &= limit.is_some() && (request.is_none() || request == limit);
+        }
+    }
+    match (asks, all_limited) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
 }
 
 /// The list that goes with a single value, when it is not told.
@@ -48,6 +107,15 @@ fn same_first(fields: &mut Map<String, Value>, one: &str, all: &str, item: impl 
 
 pub(super) fn node(value: &mut Map<String, Value>) {
     same_first(object(value, "spec"), "podCIDR", "podCIDRs", Value::clone);
+    let status = object(value, "status");
+    fill(
+        object(object(status, "daemonEndpoints"), "kubeletEndpoint"),
+        "Port",
+        0,
+    );
+    let info = object(status, "nodeInfo");
+    NODE_INFO.iter().for_each(|name| fill(info, name, ""));
+    times(status, &["lastHeartbeatTime", "lastTransitionTime"]);
 }
 
 /// What every pod has, also one that is described only.
@@ -130,6 +198,9 @@ pub(super) fn set(kind: &str, value: &mut Map<String, Value>) {
             object(value, "status");
         }
         "DaemonSet" => {
+            let annotations = object(object(value, "metadata"), "annotations");
+            fill(annotations, "deprecated.daemonset.template.generation", "1");
+            let spec = object(value, "spec");
             fill(spec, "revisionHistoryLimit", 10);
             let strategy = object(spec, "updateStrategy");
             fill(strategy, "type", "RollingUpdate");
@@ -239,15 +310,13 @@ pub(super) fn check_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) 
     }
 }
 
-/// What of a pod's spec may change after its creation is left out; so is the node as long as there is none.
-fn fixed_part(pod: &Value, old: &Value) -> Value {
+/// What of a pod's spec may change after its creation is left out.
+fn fixed_part(pod: &Value) -> Value {
     let mut spec = pod.get("spec").cloned().unwrap_or_default();
-    let bound = old.pointer("/spec/nodeName").is_some_and(|node| node != "");
     if let Some(fields) = spec.as_object_mut() {
         fields.retain(|name, _| match name.as_str() {
             "activeDeadlineSeconds" | "ephemeralContainers" | "schedulingGates" => false,
             "terminationGracePeriodSeconds" | "tolerations" => false,
-            "nodeName" => bound,
             _ => true,
         });
         for list in ["containers", "initContainers"] {
@@ -261,11 +330,25 @@ fn fixed_part(pod: &Value, old: &Value) -> Value {
 }
 
 /// Checks what may not change: a pod stays as it was created, and on its node.
-pub(crate) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn validate_change(resource: &Resource, old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     if !resource.group.is_empty() || resource.kind != "Pod" {
         return;
     }
-    if fixed_part(old, old) != fixed_part(new, old) {
+    let count = |pod: &Value, list: &str| {
+        let list = pod.pointer(list).and_then(Value::as_array);
+        list.map_or(0, Vec::len)
+    };
+    for (list, field) in [
+        ("/spec/containers", "spec.containers"),
+        ("/spec/initContainers", "spec.initContainers"),
+    ] {
+        if count(old, list) != count(new, list) {
+            let detail = "pod updates may not add or remove containers";
+            errors.push(FieldError::forbidden(field, detail));
+            return;
+        }
+    }
+    if fixed_part(old) != fixed_part(new) {
         let detail = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
         errors.push(FieldError::forbidden("spec", detail));
     }

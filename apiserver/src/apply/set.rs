@@ -13,19 +13,53 @@ pub(crate) struct Set {
     below: BTreeMap<String, Self>,
 }
 
+/// Objects that are a part of what holds them, as Kubernetes' types have it: they are there from the beginning, empty.
+const PARTS: [&str; 16] = [
+    "conversion",
+    "daemonEndpoints",
+    "involvedObject",
+    "kubeletEndpoint",
+    "loadBalancer",
+    "metadata",
+    "names",
+    "nodeInfo",
+    "podSelector",
+    "related",
+    "resources",
+    "source",
+    "spec",
+    "status",
+    "strategy",
+    "template",
+];
+
+/// Is this field, which was not there before, there from the beginning in Kubernetes' types?
+fn is_part(schema: Option<&Value>, name: &str, value: &Value) -> bool {
+    let required = || {
+        let required = schema.and_then(|schema| resolve(schema).get("required")?.as_array());
+        required.is_some_and(|all| all.iter().any(|one| one == name))
+    };
+    match value {
+        Value::Object(_) => PARTS.contains(&name) || name == "updateStrategy",
+        Value::Array(_) => required(),
+        _ => false,
+    }
+}
+
 /// Which new values that hold others are members themselves.
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
     Nothing,
-    Maps,
+    /// Those that are not a part of what holds them.
+    Additions,
     All,
 }
 
 impl Mark {
-    fn includes(self, schema: Option<&Value>) -> bool {
+    fn includes(self, schema: Option<&Value>, name: &str, value: &Value) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Maps => schema.is_some_and(|schema| resolve(schema).get("additionalProperties").is_some()),
+            Self::Additions => !is_part(schema, name, value),
             Self::All => true,
         }
     }
@@ -121,7 +155,7 @@ impl Set {
 
     /// What an update changed: of what holds others and is new, it is a member itself too.
     pub(crate) fn changed(value: &Value, old: &Value, schema: Option<&Value>, custom: bool) -> Self {
-        let mark = if custom { Mark::All } else { Mark::Maps };
+        let mark = if custom { Mark::All } else { Mark::Additions };
         Self::walk(value, Some(old), schema, true, mark)
     }
 
@@ -137,13 +171,23 @@ impl Set {
             return Self::default();
         }
         let mut set = Self::default();
+        let empty = Value::Object(Map::new());
         match value {
             Value::Object(fields) if !is_atomic(schema) && (root || !fields.is_empty()) => {
                 for (name, below) in fields {
                     let before = old.and_then(|old| old.get(name));
+                    // A part that is empty is as it was.
+                    if mark == Mark::Additions
+                        && before.is_none()
+                        && *below == empty
+                        && is_part(schema, name, below)
+                    {
+                        continue;
+                    }
                     let schema_below = field_schema(schema, name, root);
                     let mut child = Self::walk(below, before, schema_below, false, mark);
-                    let marked = mark.includes(schema_below) && !(root && name == "metadata");
+                    let holds = below.is_object() || below.is_array();
+                    let marked = holds && mark.includes(schema, name, below) && !(root && name == "metadata");
                     child.member |= before.is_none() && (marked || !is_known(schema, name, root));
                     set.add(format!("f:{name}"), child);
                 }
@@ -157,6 +201,11 @@ impl Set {
                     };
                     let same = |other: &&Value| item_name(other, &items, below).as_deref() == Some(&name);
                     let before = old.iter().find(same);
+                    // Within an item that is new, everything is.
+                    let mark = match (mark, before) {
+                        (Mark::Additions, None) => Mark::All,
+                        (mark, _) => mark,
+                    };
                     let mut child = match items {
                         Items::Keys(_) => Self::walk(item, before, below, false, mark),
                         Items::Values | Items::Atomic => Self::default(),
@@ -207,6 +256,39 @@ impl Set {
                 .get(name)
                 .map_or_else(|| child.clone(), |other| child.subtract(other));
             set.add(name.clone(), rest);
+        }
+        set
+    }
+
+    /// What of the set is still in a value.
+    pub(crate) fn within(&self, value: &Value, schema: Option<&Value>) -> Self {
+        self.walk_within(value, schema, true)
+    }
+
+    fn walk_within(&self, value: &Value, schema: Option<&Value>, root: bool) -> Self {
+        let mut set = Self {
+            member: self.member,
+            below: BTreeMap::new(),
+        };
+        let items = items_of(schema);
+        for (name, child) in &self.below {
+            let field = name.strip_prefix("f:");
+            let found = match (field, value) {
+                (Some(field), _) => value
+                    .get(field)
+                    .map(|below| child.walk_within(below, field_schema(schema, field, root), false)),
+                (None, Value::Array(list)) => {
+                    let below = item_schema(schema);
+                    let same = |item: &&Value| item_name(item, &items, below).as_deref() == Some(name);
+                    list.iter()
+                        .find(same)
+                        .map(|item| child.walk_within(item, below, false))
+                }
+                (None, _) => None,
+            };
+            if let Some(found) = found {
+                set.add(name.clone(), found);
+            }
         }
         set
     }

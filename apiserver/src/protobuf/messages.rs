@@ -1,8 +1,8 @@
 //! The messages that are known, by the field numbers of Kubernetes.
 
 use super::Kind::{
-    BytesMap, Ignored, IntOrString, Message as One, Messages, Number, OptionalBool, OptionalNumber, Text,
-    TextMap, Texts, Time,
+    BytesMap, Ignored, IntOrString, Message as One, Messages, Number, OptionalBool, OptionalNumber,
+    QuantityMap, Text, TextMap, Texts, Time,
 };
 use super::Message;
 
@@ -26,6 +26,11 @@ pub(super) fn of(api_version: &str, kind: &str) -> Option<Message> {
             (3, "type", Text),
             (4, "stringData", TextMap),
             (5, "immutable", OptionalBool),
+        ],
+        ("v1", "ResourceQuota") => &[
+            (1, "metadata", One(META)),
+            (2, "spec", One(&[(1, "hard", QuantityMap), (2, "scopes", Texts)])),
+            STATUS,
         ],
         ("v1", "ServiceAccount") => &[
             (1, "metadata", One(META)),

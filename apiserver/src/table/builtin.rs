@@ -3,6 +3,7 @@
 mod columns;
 mod event;
 mod pod;
+mod words;
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use columns::{
     ACCOUNTS, CONFIGS, Columns, DAEMON_SETS, DEFINITION, DEPLOYMENTS, ENDPOINTS, EVENTS, LEASES, NAMESPACES,
     NODES, PODS, POLICIES, REPLICA_SETS, SECRETS, SERVICES, SLICES,
 };
+
+pub(super) use words::{own_words, shown_field};
 
 type Cells = fn(&Value) -> Vec<Value>;
 
@@ -108,6 +111,18 @@ fn selector(value: &Value, pointer: &str) -> String {
     joined(parts)
 }
 
+/// What a set selects, also in the plain form of replication controllers.
+pub(super) fn selector_text(object: &Value) -> String {
+    let plain = object.pointer("/spec/selector/matchLabels").is_none()
+        && object.pointer("/spec/selector/matchExpressions").is_none();
+    let text = if plain {
+        pairs(object, "/spec/selector")
+    } else {
+        selector(object, "/spec/selector")
+    };
+    if text == NONE { String::new() } else { text }
+}
+
 fn node(object: &Value) -> Vec<Value> {
     let ready = items(object, "/status/conditions")
         .iter()
@@ -194,7 +209,7 @@ fn service(object: &Value) -> Vec<Value> {
 }
 
 fn account(object: &Value) -> Vec<Value> {
-    let secrets = items(object, "/secrets").len().to_string();
+    let secrets = items(object, "/secrets").len();
     vec![name(object), secrets.into(), age(object)]
 }
 
@@ -209,12 +224,12 @@ fn entries(object: &Value, keys: &[&str]) -> usize {
 }
 
 fn config(object: &Value) -> Vec<Value> {
-    let data = entries(object, &["data", "binaryData"]).to_string();
+    let data = entries(object, &["data", "binaryData"]);
     vec![name(object), data.into(), age(object)]
 }
 
 fn secret(object: &Value) -> Vec<Value> {
-    let data = entries(object, &["data"]).to_string();
+    let data = entries(object, &["data"]);
     vec![
         name(object),
         text_or(object, "/type", "").into(),
@@ -358,8 +373,18 @@ fn lease(object: &Value) -> Vec<Value> {
 }
 
 fn definition(object: &Value) -> Vec<Value> {
+    let versions = items(object, "/spec/versions").iter().map(|version| {
+        let stored = if version["storage"] == true {
+            "(storage)"
+        } else {
+            ""
+        };
+        format!("{}{stored}", text_or(version, "/name", ""))
+    });
     vec![
         name(object),
+        text_or(object, "/spec/scope", "").into(),
+        joined(versions).into(),
         json!(text_or(object, "/metadata/creationTimestamp", "")),
     ]
 }

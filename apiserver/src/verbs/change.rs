@@ -55,11 +55,7 @@ pub(super) fn changed(
         }
         Change::Json(patch) => {
             let mut new = old.clone();
-            json_patch::patch(&mut new, patch).map_err(|error| {
-                tracing::debug!(%error, "a JSON patch does not apply");
-                let message = "the server rejected our request due to an error in our request";
-                ApiError::new(422, "Invalid", message)
-            })?;
+            super::patching::apply_json(&mut new, patch)?;
             let must_be = version(&new).filter(|wanted| Some(wanted) != version(old).as_ref());
             (new, must_be)
         }
@@ -73,7 +69,25 @@ pub(super) fn changed(
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
         return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
     }
+    same_identity(resource, old, &new, name)?;
     Ok((new, must_be))
+}
+
+/// Checks that a change leaves alone what tells an object from others.
+fn same_identity(resource: &Resource, old: &Value, new: &Value, name: &str) -> Result<(), ApiError> {
+    let mut errors = Vec::new();
+    for key in ["uid", "creationTimestamp"] {
+        let given = metadata(new, key);
+        let is_given = given.as_str().is_some_and(|text| !text.is_empty());
+        if is_given && given != metadata(old, key) {
+            let field = format!("metadata.{key}");
+            errors.push(FieldError::invalid(&field, &given, "field is immutable"));
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&resource.group, &resource.kind, name, &errors))
 }
 
 pub(super) fn same_name(value: &Value, name: &str, may_be_absent: bool) -> Result<(), ApiError> {

@@ -1,11 +1,12 @@
-//! Whether an object is one of its kind, and what is filled in before it is stored.
+//! Whether an object is one of its kind, and what is filled in before it is stored: first defaults, which are their
+//! writer's, then what admission adds, which is not.
 
 use caracal_api::admission::Operation;
 use serde_json::Value;
 
 use super::write::metadata;
 use crate::request::Query;
-use crate::resource::Resource;
+use crate::resource::{DEFINITIONS, Resource};
 use crate::status::{ApiError, FieldError};
 use crate::{admission, builtin, schema};
 
@@ -16,13 +17,17 @@ pub(super) fn unknown_fields(
     query: &Query,
     patched: bool,
 ) -> Result<(), ApiError> {
-    let strict = query.get("fieldValidation") == "Strict";
-    let before = (patched && strict).then(|| value.to_string());
+    let before = patched.then(|| value.to_string());
     let (kind, version) = (&resource.kind, &resource.version);
-    let refused = |why: String| {
-        Err(ApiError::bad_request(format!(
+    let refused = |why: String| match &before {
+        None => Err(ApiError::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
-        )))
+        ))),
+        // Of a patch, what came of it is refused.
+        Some(patched) => {
+            let error = FieldError::invalid("patch", &patched.as_str().into(), why);
+            Err(ApiError::invalid("", "", "", &[error]))
+        }
     };
     let built_in = builtin::schema(&builtin::schema_name(resource));
     let Some(schema) = resource.schema.as_deref().or(built_in) else {
@@ -46,6 +51,12 @@ pub(super) fn unknown_fields(
     {
         return refused(why);
     }
+    if &*resource.storage == "secrets"
+        && let Some(at) = bad_bytes(value)
+    {
+        return refused(format!("illegal base64 data at input byte {at}"));
+    }
+    unknown.sort();
     let twice = query
         .twice
         .iter()
@@ -61,15 +72,14 @@ pub(super) fn unknown_fields(
             return Ok(());
         }
     }
-    let why = format!("strict decoding error: {}", list.join(", "));
-    match before {
-        None => refused(why),
-        // Of a patch, what came of it is refused.
-        Some(patched) => {
-            let error = FieldError::invalid("patch", &patched.into(), why);
-            Err(ApiError::invalid("", "", "", &[error]))
-        }
-    }
+    refused(format!("strict decoding error: {}", list.join(", ")))
+}
+
+/// Where the data of a secret are not base64.
+fn bad_bytes(secret: &Value) -> Option<usize> {
+    let data = secret.get("data")?.as_object()?;
+    data.values()
+        .find_map(|value| admission::not_base64(value.as_str().unwrap_or_default()))
 }
 
 /// Runs the rules of a definition, unless what is known already keeps them from being meaningful.
@@ -99,16 +109,21 @@ fn rules(
     }
 }
 
-/// Fills in and checks; `old` is what it replaces.
-pub(super) fn admit(
-    resource: &Resource,
-    value: &mut Value,
-    old: Option<&Value>,
-    query: &Query,
-) -> Result<(), ApiError> {
+/// Fills in what a kind has by itself: the defaults of its schema, and those of Kubernetes.
+pub(super) fn fill(resource: &Resource, value: &mut Value) {
     if let Some(schema) = &resource.schema {
         schema::default(value, schema);
     }
+    if &*resource.storage == DEFINITIONS {
+        super::define::default(value);
+    }
+    if let Some(fields) = value.as_object_mut() {
+        admission::default(resource, fields);
+    }
+}
+
+/// What admission makes of an object: none of it is the writer's. `old` is what it replaces.
+pub(super) fn mutate(resource: &Resource, value: &mut Value, old: Option<&Value>) {
     if resource.group == caracal_api::v3::GROUP {
         let operation = if old.is_some() {
             Operation::Update
@@ -118,8 +133,17 @@ pub(super) fn admit(
         caracal_api::admission::mutate(operation, value);
     }
     if let Some(fields) = value.as_object_mut() {
-        admission::default(resource, fields);
+        admission::mutate(resource, fields);
     }
+}
+
+/// Checks an object that is filled in; `old` is what it replaces.
+pub(super) fn judge(
+    resource: &Resource,
+    value: &Value,
+    old: Option<&Value>,
+    query: &Query,
+) -> Result<(), ApiError> {
     let mut errors: Vec<FieldError> = Vec::new();
     admission::validate(resource, value, &mut errors);
     if let Some(schema) = &resource.schema {

@@ -15,6 +15,24 @@ pub(super) fn not_established(value: &mut Value) {
     }
 }
 
+/// Fills in what definitions say of themselves by default.
+pub(super) fn default(value: &mut Value) {
+    let kind = value.pointer("/spec/names/kind").and_then(Value::as_str);
+    let kind = kind.unwrap_or_default().to_owned();
+    if let Some(names) = value.pointer_mut("/spec/names").and_then(Value::as_object_mut) {
+        names
+            .entry("listKind")
+            .or_insert_with(|| format!("{kind}List").into());
+        names
+            .entry("singular")
+            .or_insert_with(|| kind.to_lowercase().into());
+    }
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.entry("conversion")
+            .or_insert_with(|| json!({"strategy": "None"}));
+    }
+}
+
 /// Checks a definition and says that it is served.
 pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
     let text = |pointer: &str| {
@@ -40,17 +58,9 @@ pub(super) fn establish(value: &mut Value) -> Result<(), ApiError> {
             errors.push(FieldError::required(path, ""));
         }
     }
-    if let Some(names) = value.pointer_mut("/spec/names").and_then(Value::as_object_mut) {
-        names
-            .entry("listKind")
-            .or_insert_with(|| format!("{kind}List").into());
-        names
-            .entry("singular")
-            .or_insert_with(|| kind.to_lowercase().into());
-    }
-    if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.entry("conversion")
-            .or_insert_with(|| json!({"strategy": "None"}));
+    if !group.is_empty() && !group.contains('.') {
+        let why = "should be a domain with at least one dot";
+        errors.push(FieldError::invalid("spec.group", &group.as_str().into(), why));
     }
     if name != format!("{plural}.{group}") {
         errors.push(FieldError::invalid(

@@ -6,8 +6,8 @@ use caracal_api::admission::Refusal;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::grace;
 use super::write::{metadata, now, set_metadata};
+use super::{foreground, grace};
 use crate::request::Query;
 use crate::resource::{DEFINITIONS, Resource};
 use crate::selector::Selector;
@@ -108,7 +108,7 @@ impl ApiServer {
     }
 
     /// Deletes, or marks as being deleted when finalizers or content are in the way. Returns the last state.
-    async fn delete_one(
+    pub(super) async fn delete_one(
         &self,
         resource: &Resource,
         key: &ObjectKey,
@@ -116,12 +116,16 @@ impl ApiServer {
         query: &Query,
     ) -> Result<Value, ApiError> {
         let dry_run = query.dry_run()? || options.get("dryRun").is_some_and(|list| list == &json!(["All"]));
+        let mut marked = None;
         loop {
             let Some(current) = self.store().latest(&resource.storage, key) else {
                 return Err(ApiError::not_found(&resource.group, &resource.plural, &key.name));
             };
             let value = current.value();
-            check_preconditions(resource, &current, &value, options)?;
+            // Its own mark is no change that a precondition is about.
+            if marked.as_ref() != Some(&metadata(&value, "resourceVersion")) {
+                check_preconditions(resource, &current, &value, options)?;
+            }
             refuse_kept(resource, key)?;
             if dry_run {
                 return Ok(value);
@@ -130,8 +134,23 @@ impl ApiServer {
                 .as_array()
                 .is_some_and(|list| !list.is_empty());
             let grace = grace::of(resource, &value, options, query)?;
-            let result = if grace > 0 {
+            let in_foreground = foreground::wanted(options, query) && !owns_content(resource);
+            let ends_at_once = &*resource.storage == "pods" && grace == 0 && !held && !current.deleting;
+            let result = if ends_at_once && !in_foreground {
+                // Those who watch learn that a pod ends before they learn that it is gone.
+                match self.mark(resource, &current, value).await {
+                    Ok(value) => {
+                        marked = Some(metadata(&value, "resourceVersion"));
+                        continue;
+                    }
+                    refused => refused,
+                }
+            } else if grace > 0 {
                 self.mark_graceful(resource, &current, value, grace).await
+            } else if in_foreground {
+                let mut value = value;
+                foreground::hold(&mut value);
+                self.mark_held(resource, &current, value).await
             } else if held || owns_content(resource) {
                 self.mark(resource, &current, value).await
             } else {
@@ -161,6 +180,18 @@ impl ApiServer {
         Ok(object.value())
     }
 
+    /// Marks what goes once everything that it owns is gone, and goes about that. Returns the marked state.
+    async fn mark_held(
+        &self,
+        resource: &Resource,
+        current: &Arc<Object>,
+        value: Value,
+    ) -> Result<Value, ApiError> {
+        let marked = self.mark(resource, current, value).await?;
+        Box::pin(self.finish_foreground(resource, &current.key)).await?;
+        Ok(marked)
+    }
+
     async fn mark(
         &self,
         resource: &Resource,
@@ -173,6 +204,10 @@ impl ApiServer {
             .is_some_and(|grace| grace > 0);
         if !current.deleting || graceful {
             set_metadata(&mut value, "deletionTimestamp", now().into());
+            // That it is to go is a change of what is wanted.
+            if let (Some(generation), false) = (metadata(&value, "generation").as_u64(), current.deleting) {
+                set_metadata(&mut value, "generation", (generation + 1).into());
+            }
             if &*resource.storage == NAMESPACES {
                 value["status"]["phase"] = "Terminating".into();
             } else {
@@ -201,7 +236,9 @@ impl ApiServer {
             .commit(resource, current.key.clone(), expect, value, true)
             .await?;
         Box::pin(self.finish_owners(resource, &current.key)).await?;
-        Ok(object.value())
+        let value = object.value();
+        self.release_owners(&current.key, &value).await?;
+        Ok(value)
     }
 
     /// After an object went: is its namespace or its definition waiting for that?

@@ -13,6 +13,10 @@ fn supported(values: &[&str]) -> Vec<String> {
 
 /// Checks the options of a list or, with `watch`, of a watch.
 pub(crate) fn reading(query: &Query, watch: bool) -> Result<(), ApiError> {
+    if !query.get("continue").is_empty() && !matches!(query.get("resourceVersion"), "" | "0") {
+        let message = "specifying resource version is not allowed when using continue";
+        return Err(ApiError::bad_request(message));
+    }
     let (wanted, version) = (query.get(MATCH), query.get("resourceVersion"));
     let initial = !query.get("sendInitialEvents").is_empty();
     let mut errors = Vec::new();

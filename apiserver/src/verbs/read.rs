@@ -35,16 +35,7 @@ pub(crate) fn check_fields(resource: &Resource, selector: &Selector) -> Result<(
 /// Checks what a request says about the version of a list.
 fn check_version(listing: &Listing, query: &Query) -> Result<(), ApiError> {
     let wanted = query.number("resourceVersion")?.unwrap_or(0);
-    if wanted > listing.revision {
-        let message = format!(
-            "Timeout: Too large resource version: {wanted}, current: {}",
-            listing.revision
-        );
-        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
-        return Err(ApiError::new(504, "Timeout", message)
-            .causes(vec![cause])
-            .retry_after(1));
-    }
+    not_of_the_future(wanted, listing.revision)?;
     if query.get("resourceVersionMatch") == "Exact" && wanted != listing.revision {
         return Err(ApiError::expired(
             "The resourceVersion for the provided list is too old.",
@@ -53,14 +44,29 @@ fn check_version(listing: &Listing, query: &Query) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Refuses a version that there is not yet.
+fn not_of_the_future(wanted: u64, current: u64) -> Result<(), ApiError> {
+    if wanted <= current {
+        return Ok(());
+    }
+    let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+    let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+    Err(ApiError::new(504, "Timeout", message)
+        .causes(vec![cause])
+        .retry_after(1))
+}
+
 impl ApiServer {
     pub(crate) fn get(
         &self,
         resource: &Resource,
         namespace: &str,
         name: &str,
+        query: &Query,
         view: &View,
     ) -> Result<Response<ResponseBody>, ApiError> {
+        let wanted = query.number("resourceVersion")?.unwrap_or(0);
+        not_of_the_future(wanted, self.store().revision())?;
         match self
             .store()
             .get(&resource.storage, &ObjectKey::new(namespace, name))
@@ -104,9 +110,7 @@ impl ApiServer {
         } else {
             self.shared.pages.find(token, &request)?
         };
-        let limit = query
-            .number("limit")?
-            .and_then(|limit| usize::try_from(limit).ok());
+        let limit = query.limit()?;
         let count = chosen.objects.len().saturating_sub(start);
         let limit = limit.filter(|limit| *limit > 0).unwrap_or(count);
         let more = (count > limit).then(|| {

@@ -64,6 +64,17 @@ impl Bookmark {
     }
 }
 
+/// The version that a watch starts from.
+fn start_of(query: &Query) -> Result<u64, ApiError> {
+    query
+        .number("resourceVersion")
+        .map(|number| number.unwrap_or(0))
+        .map_err(|error| {
+            let message = error.message.replace("invalid resource version: ", "");
+            ApiError::new(500, "", message)
+        })
+}
+
 impl ApiServer {
     pub(crate) fn watch(
         &self,
@@ -88,7 +99,7 @@ impl ApiServer {
             collection: Arc::clone(&resource.storage),
             namespace: namespace.map(str::to_owned),
             selector,
-            cursor: query.number("resourceVersion")?.unwrap_or(0),
+            cursor: start_of(query)?,
             initial: Vec::new().into_iter(),
             marks_initial: false,
             ready: VecDeque::new(),

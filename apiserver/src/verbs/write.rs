@@ -1,18 +1,16 @@
 //! Create, replace, patch and bind: from a body to a checked object in the store.
 
-use http::Response;
 use rand::Rng as _;
 use serde_json::{Map, Value, json};
 
 use super::Change;
 use super::change::{changed, keep};
-use super::check::{admit, unknown_fields};
+use super::check::{fill, judge, mutate, unknown_fields};
 use super::define;
 use crate::apply;
-use crate::request::{Query, ResourcePath};
+use crate::request::Query;
 use crate::resource::{DEFINITIONS, Resource};
 use crate::server::ApiServer;
-use crate::service::{ResponseBody, json as answer};
 use crate::status::ApiError;
 use crate::store::{Expect, NAMESPACES, Object, ObjectKey, Write, WriteError};
 
@@ -95,7 +93,11 @@ fn place(resource: &Resource, namespace: &str, value: &mut Value) -> Result<(), 
     let Some(metadata) = metadata.as_object_mut() else {
         return Err(ApiError::bad_request("metadata must be an object"));
     };
-    metadata.retain(|_, value| !value.is_null());
+    metadata.retain(|key, value| match key.as_str() {
+        "labels" | "annotations" => !value.is_null() && *value != json!({}),
+        "finalizers" | "ownerReferences" => !value.is_null() && *value != json!([]),
+        _ => !value.is_null(),
+    });
     let own = metadata
         .get("namespace")
         .and_then(Value::as_str)
@@ -207,20 +209,24 @@ impl ApiServer {
             Value::Null
         };
         set_metadata(&mut value, "generation", generation);
+        // Nodes register themselves with their status.
         if resource.has_status
+            && &*resource.storage != "nodes"
             && let Some(fields) = value.as_object_mut()
         {
             fields.remove("status");
         }
-        admit(resource, &mut value, None, query)?;
+        fill(resource, &mut value);
+        if !applied {
+            apply::track_new(resource, &mut value, query.get("fieldManager"), &now());
+        }
+        mutate(resource, &mut value, None);
+        judge(resource, &value, None, query)?;
         if &*resource.storage == DEFINITIONS {
             define::establish(&mut value)?;
         }
         if &*resource.storage == "services" {
             self.give_address(&mut value)?;
-        }
-        if !applied {
-            apply::track_new(resource, &mut value, query.get("fieldManager"), &now());
         }
         let name = metadata(&value, "name");
         let key = ObjectKey::new(namespace, name.as_str().unwrap_or_default());
@@ -286,6 +292,12 @@ impl ApiServer {
     ) -> Result<Value, ApiError> {
         let key = ObjectKey::new(namespace, name);
         let dry_run = query.dry_run()?;
+        if let Change::Replace(new) = &change {
+            // What cannot be read is refused before anything is looked up.
+            let mut new = new.clone();
+            place(resource, namespace, &mut new)?;
+            unknown_fields(resource, &mut new, query, false)?;
+        }
         loop {
             let Some(current) = self.store().latest(&resource.storage, &key) else {
                 return Err(ApiError::not_found(&resource.group, &resource.plural, name));
@@ -302,10 +314,7 @@ impl ApiServer {
             let patched = matches!(change, Change::Merge(_) | Change::Strategic(_) | Change::Json(_));
             unknown_fields(resource, &mut new, query, patched)?;
             keep(resource, status, &old, &mut new)?;
-            admit(resource, &mut new, Some(&old), query)?;
-            if &*resource.storage == DEFINITIONS && old.get("spec") != new.get("spec") {
-                define::establish(&mut new)?;
-            }
+            fill(resource, &mut new);
             if !matches!(change, Change::Apply(_)) {
                 apply::track(
                     resource,
@@ -315,6 +324,11 @@ impl ApiServer {
                     query.get("fieldManager"),
                     &now(),
                 );
+            }
+            mutate(resource, &mut new, Some(&old));
+            judge(resource, &new, Some(&old), query)?;
+            if &*resource.storage == DEFINITIONS && old.get("spec") != new.get("spec") {
+                define::establish(&mut new)?;
             }
             if resource.counts_generations() && wanted(resource, &old) != wanted(resource, &new) {
                 let generation = metadata(&old, "generation").as_u64().unwrap_or(0) + 1;
@@ -343,39 +357,6 @@ impl ApiServer {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    pub(crate) async fn bind(
-        &self,
-        resource: &Resource,
-        namespace: &str,
-        path: &ResourcePath,
-        body: &[u8],
-    ) -> Result<Response<ResponseBody>, ApiError> {
-        let name = path.name.as_deref().unwrap_or_default();
-        let binding = super::decode(body)?;
-        let Some(node) = binding.pointer("/target/name").and_then(Value::as_str) else {
-            return Err(ApiError::bad_request(
-                "target.name: Required value: the node to bind the pod to",
-            ));
-        };
-        let pod = self
-            .store()
-            .latest(&resource.storage, &ObjectKey::new(namespace, name));
-        let bound = pod
-            .map(|pod| pod.attributes.field("spec.nodeName").to_owned())
-            .unwrap_or_default();
-        if !bound.is_empty() {
-            let why = format!("pod {name} is already assigned to node \"{bound}\"");
-            return Err(ApiError::conflict("", "pods/binding", name, &why));
-        }
-        let change = Change::Merge(json!({"spec": {"nodeName": node}}));
-        self.update(resource, namespace, name, false, change, &Query::default())
-            .await?;
-        Ok(answer(
-            201,
-            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-        ))
     }
 }
 

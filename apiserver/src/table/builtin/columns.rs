@@ -119,4 +119,9 @@ pub(super) const EVENTS: Columns = &[
     ("Count", "string", 1),
     ("Name", "string", 1),
 ];
-pub(super) const DEFINITION: Columns = &[("Name", "string", 0), ("Created At", "date", 0)];
+pub(super) const DEFINITION: Columns = &[
+    ("Name", "string", 0),
+    ("Scope", "string", 0),
+    ("Versions", "string", 0),
+    ("Created At", "date", 0),
+];
