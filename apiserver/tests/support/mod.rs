@@ -13,13 +13,20 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts a server on a free port and waits until it has written its kubeconfig.
+    #[allow(dead_code, reason = "not every test asks")]
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(directory, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let kubeconfig = directory.join("kubeconfig");
         let _ = std::fs::remove_file(&kubeconfig);
         let child = Command::new(env!("CARGO_BIN_EXE_caracal-apiserver"))
             .args(["--listen", "127.0.0.1:0", "--kubeconfig-out"])
             .arg(&kubeconfig)
             .args(arguments)
+            .envs(environment.iter().copied())
             .env("CARACAL_LOG", "warn")
             .stdin(Stdio::null())
             .spawn()
