@@ -128,15 +128,19 @@ fn number_to_json(number: &serde_yaml::Number) -> Result<Number, String> {
     if let Some(value) = number.as_i64() {
         return Ok(value.into());
     }
-    let float = number.as_f64();
-    // 1e3 is 1000 in the JSON that kubectl sends.
-    if let Some(whole) = float.filter(|float| float.fract() == 0.0 && float.abs() < WHOLE_MAX) {
-        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
-        return Ok((whole as i64).into());
-    }
-    float
-        .and_then(Number::from_f64)
+    number
+        .as_f64()
+        .and_then(float_to_json)
         .ok_or_else(|| format!("{number} is no number that JSON has; write a finite one"))
+}
+
+/// A float as JSON; 1e3 is 1000 in the JSON that kubectl sends.
+fn float_to_json(float: f64) -> Option<Number> {
+    if float.fract() == 0.0 && float.abs() < WHOLE_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+        return Some((float as i64).into());
+    }
+    Number::from_f64(float)
 }
 
 fn key_to_json(key: serde_yaml::Value) -> Result<String, String> {

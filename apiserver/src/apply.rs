@@ -188,7 +188,10 @@ pub(crate) fn apply(
         .for_each(|manager| others.join(&manager.set));
     let before = managers.iter().find(|manager| own(manager)).cloned();
     if let Some(before) = &before {
-        let gone = before.set.subtract(&wanted).subtract(&others);
+        let kept = [wanted.with_parents(), others.with_parents()];
+        let gone = kept
+            .iter()
+            .fold(before.set.clone(), |gone, kept| gone.subtract(kept));
         merge::remove(&mut new, &gone, &others, schema);
     }
     last::renew(applied, &mut new);
@@ -402,6 +405,16 @@ mod tests {
         )
         .unwrap();
         assert_eq!(again, last);
+    }
+
+    #[test]
+    fn what_holds_an_applied_field_stays_where_it_was_managed_itself() {
+        // As kubectl writes it when it moves from client-side to server-side apply.
+        let mut old = pod(json!({"a": "1", "b": "1"}), json!([{"name": "x", "image": "1"}]));
+        old["metadata"]["managedFields"] = json!([{"manager": "one", "operation": "Apply", "apiVersion": "v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:a": {}, "f:b": {}}}}}]);
+        let new = put(&old, "one", pod(json!({"a": "1"}), json!([])), false).unwrap();
+        assert_eq!(new["metadata"]["labels"], json!({"a": "1"}));
     }
 
     #[test]

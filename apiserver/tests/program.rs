@@ -182,6 +182,9 @@ async fn what_was_acknowledged_survives_sigkill() {
                 .unwrap();
         }
         total += written_in(&acknowledged, round);
+        if round % 100 == 99 {
+            eprintln!("{} kills of {rounds}, {total} acknowledged writes", round + 1);
+        }
         // What half of the writers leave behind does not pile up over a thousand rounds.
         if round % 16 == 15 {
             tidy(directory.path(), &arguments, &acknowledged, round).await;

@@ -63,7 +63,16 @@ fn take(ours: &mut Value, older: &Value) {
                 .zip(others)
                 .for_each(|(item, other)| take(item, other));
         }
-        (Value::String(_), Value::Bool(_) | Value::Number(_)) => *ours = older.clone(),
+        (Value::String(_), Value::Bool(_)) => *ours = older.clone(),
+        (Value::String(_), Value::Number(number)) => {
+            let whole = number.is_i64() || number.is_u64();
+            let number = if whole {
+                None
+            } else {
+                number.as_f64().and_then(super::float_to_json)
+            };
+            *ours = number.map_or_else(|| older.clone(), Value::Number);
+        }
         _ => {}
     }
 }

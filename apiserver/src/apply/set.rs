@@ -260,6 +260,18 @@ impl Set {
         set
     }
 
+    /// The set with everything that leads to its members: who has a field has what holds it.
+    pub(crate) fn with_parents(&self) -> Self {
+        let below = self
+            .below
+            .iter()
+            .map(|(name, child)| (name.clone(), child.with_parents()));
+        Self {
+            member: self.member || !self.below.is_empty(),
+            below: below.collect(),
+        }
+    }
+
     /// What of the set is still in a value.
     pub(crate) fn within(&self, value: &Value, schema: Option<&Value>) -> Self {
         self.walk_within(value, schema, true)

@@ -67,7 +67,7 @@ impl Program {
                 begin.elapsed() < Duration::from_secs(60),
                 "the server does not start"
             );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(5));
         }
         Self { child, kubeconfig }
     }
