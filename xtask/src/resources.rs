@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use caracal_api::crd;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 const FILE: &str = "docs/reference/resources.md";
 const HEAD: &str = "# Resources\n\n\
@@ -126,12 +126,8 @@ fn fields<'a>(
     if schema.get("properties").is_some() {
         rules.extend(list(schema, "/x-kubernetes-validations").map(|rule| (path.to_owned(), rule)));
     }
-    let empty = Map::new();
-    let properties = schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .unwrap_or(&empty);
-    for (name, field) in properties {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, field) in properties.into_iter().flatten() {
         // What every object has is described by Kubernetes.
         if path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
             continue;

@@ -310,15 +310,20 @@ pub(super) fn check_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) 
     }
 }
 
+/// What of a pod's spec may change after its creation, beside images.
+const MAY_CHANGE: [&str; 5] = [
+    "activeDeadlineSeconds",
+    "ephemeralContainers",
+    "schedulingGates",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+];
+
 /// What of a pod's spec may change after its creation is left out.
 fn fixed_part(pod: &Value) -> Value {
     let mut spec = pod.get("spec").cloned().unwrap_or_default();
     if let Some(fields) = spec.as_object_mut() {
-        fields.retain(|name, _| match name.as_str() {
-            "activeDeadlineSeconds" | "ephemeralContainers" | "schedulingGates" => false,
-            "terminationGracePeriodSeconds" | "tolerations" => false,
-            _ => true,
-        });
+        fields.retain(|name, _| !MAY_CHANGE.contains(&name.as_str()));
         for list in ["containers", "initContainers"] {
             let containers = fields.get_mut(list).and_then(Value::as_array_mut);
             for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {

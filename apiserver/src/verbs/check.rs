@@ -17,44 +17,50 @@ pub(super) fn unknown_fields(
     query: &Query,
     patched: bool,
 ) -> Result<(), ApiError> {
-    let before = patched.then(|| value.to_string());
+    let strict = query.get("fieldValidation") == "Strict";
+    let before = (patched && strict).then(|| value.to_string());
     let (kind, version) = (&resource.kind, &resource.version);
-    let refused = |why: String| match &before {
-        None => Err(ApiError::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
-        ))),
-        // Of a patch, what came of it is refused.
-        Some(patched) => {
-            let error = FieldError::invalid("patch", &patched.as_str().into(), why);
-            Err(ApiError::invalid("", "", "", &[error]))
+    let refused = |value: &Value, why: String| {
+        if !patched {
+            return Err(ApiError::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+            )));
         }
+        // Of a patch, what came of it is refused.
+        let whole = before.clone().unwrap_or_else(|| value.to_string());
+        let error = FieldError::invalid("patch", &whole.into(), why);
+        Err(ApiError::invalid("", "", "", &[error]))
     };
     let built_in = builtin::schema(&builtin::schema_name(resource));
     let Some(schema) = resource.schema.as_deref().or(built_in) else {
         return Ok(());
     };
     let mut unknown = schema::prune(value, schema, "", true);
-    if let (Some(schema), Some(metadata)) = (builtin::schema(builtin::OBJECT_META), value.get_mut("metadata"))
-    {
+    if let Some(schema) = builtin::schema(builtin::OBJECT_META) {
         let path = if resource.is_custom() {
             "ObjectMeta"
         } else {
             "ObjectMeta.metadata"
         };
-        if let Some(why) = schema::mistyped(metadata, schema, "ObjectMeta", path) {
-            return refused(why);
+        let wrong = value
+            .get("metadata")
+            .and_then(|metadata| schema::mistyped(metadata, schema, "ObjectMeta", path));
+        if let Some(why) = wrong {
+            return refused(value, why);
         }
-        unknown.extend(schema::prune(metadata, schema, "metadata", false));
+        if let Some(metadata) = value.get_mut("metadata") {
+            unknown.extend(schema::prune(metadata, schema, "metadata", false));
+        }
     }
     if !resource.is_custom()
         && let Some(why) = schema::mistyped(value, schema, kind, kind)
     {
-        return refused(why);
+        return refused(value, why);
     }
     if &*resource.storage == "secrets"
         && let Some(at) = bad_bytes(value)
     {
-        return refused(format!("illegal base64 data at input byte {at}"));
+        return refused(value, format!("illegal base64 data at input byte {at}"));
     }
     unknown.sort();
     let twice = query
@@ -72,7 +78,7 @@ pub(super) fn unknown_fields(
             return Ok(());
         }
     }
-    refused(format!("strict decoding error: {}", list.join(", ")))
+    refused(value, format!("strict decoding error: {}", list.join(", ")))
 }
 
 /// Where the data of a secret are not base64.

@@ -1,4 +1,4 @@
-//! Create, replace, patch and bind: from a body to a checked object in the store.
+//! Create, replace and patch: from a body to a checked object in the store.
 
 use rand::Rng as _;
 use serde_json::{Map, Value, json};
