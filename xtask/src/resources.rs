@@ -76,7 +76,12 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
 
 /// A value as it is written in a manifest.
 fn code(value: &Value) -> String {
-    let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let shown = match (value.as_str(), value.as_f64()) {
+        (Some(text), _) => text.to_owned(),
+        // Limits are kept as fractions.
+        (None, Some(number)) => format!("{number}"),
+        (None, None) => value.to_string(),
+    };
     if shown.is_empty() {
         "`\"\"`".to_owned()
     } else {
