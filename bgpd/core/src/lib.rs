@@ -4,6 +4,7 @@
 //! [`Speaker::poll_timeout`]. The same seed and the same inputs give the same outputs. It knows RFCs only; what a
 //! Kubernetes resource means in BGP is decided by whoever makes the [`config::Config`].
 
+pub mod bfd;
 pub mod config;
 pub mod family;
 pub mod input;
