@@ -265,7 +265,7 @@ impl Speaker {
         };
         let identity = Identity {
             router_id,
-            restarting: self.restart.is_some(),
+            restarting: self.restart.as_ref().is_some_and(Restart::defers),
             // Routes stay in the kernel when a session or this process ends.
             forwarding: self.restarted || peer.session.established_count > 0,
         };

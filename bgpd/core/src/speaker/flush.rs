@@ -10,6 +10,7 @@ use super::Speaker;
 use super::groups::{GroupId, UpdateGroup, Walk, WalkKind};
 use super::kernel;
 use super::paths::Sources;
+use super::restart::Restart;
 use crate::family::Family;
 use crate::output::{KernelRoute, Output, RouteDelta};
 use crate::policy::eval::Chain;
@@ -48,7 +49,8 @@ enum Progress {
 impl Speaker {
     pub(super) fn flush(&mut self) {
         // RFC 4724 §4.1: a restarting speaker defers selection, and so everything after it.
-        if self.restart.is_some() || self.stopped || self.config.is_none() {
+        let defers = self.restart.as_ref().is_some_and(Restart::defers);
+        if defers || self.stopped || self.config.is_none() {
             return;
         }
         self.decide_dirty();

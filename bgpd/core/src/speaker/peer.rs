@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) is_complete: bool,
     /// The peer of the configuration whose range it connected from.
     pub(crate) range: Option<String>,
+    /// It said that it restarts itself when it last came up.
+    pub(crate) is_restarting: bool,
     /// What is in the queue of timers.
     pub(crate) armed: Option<Instant>,
 }
@@ -51,6 +53,7 @@ impl Peer {
             awaited: Vec::new(),
             is_complete: false,
             range: None,
+            is_restarting: false,
             armed: None,
         }
     }
@@ -89,7 +92,8 @@ impl Speaker {
         }));
         let agreed = agreed.clone();
         peer.awaited.clone_from(&agreed.families);
-        peer.is_complete = agreed.graceful.as_ref().is_some_and(|peer| peer.restarting);
+        peer.is_complete = false;
+        peer.is_restarting = agreed.graceful.as_ref().is_some_and(|peer| peer.restarting);
         let name = config_name(peer);
         self.out.push_back(Output::Event(Event::PeerUp { peer: name }));
         self.join_group(id, WalkKind::Initial);

@@ -15,9 +15,16 @@ pub(crate) struct Restart {
     /// Selection_Deferral_Timer; it runs from the first configuration.
     deadline: Option<Instant>,
     expired: bool,
+    /// Routes are decided and sent; what is left is to wait with the kernel routes that nobody has confirmed.
+    selects: bool,
 }
 
 impl Restart {
+    /// Whether no route may be decided yet.
+    pub(super) fn defers(&self) -> bool {
+        !self.selects
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline.filter(|_| !self.expired)
     }
@@ -58,20 +65,29 @@ impl Speaker {
     }
 
     /// Ends the restart when everybody is heard or the time is up.
+    ///
+    /// Selection does not wait for peers that restart themselves (RFC 4724 §4.1: two would wait for each other). Their
+    /// routes still come a moment later, and FRR says that it restarts in every OPEN of its first minutes: the kernel
+    /// routes of before stay until these have sent all, too.
     pub(super) fn check_restart(&mut self) {
-        let Some(restart) = &self.restart else { return };
         if self.config.is_none() || self.stopped {
             return;
         }
         let waited_for = |peer: &&Peer| !peer.session.config.shutdown && !peer.is_complete;
+        let deferred_for = |peer: &Peer| waited_for(&peer) && !peer.is_restarting;
+        let Some(restart) = &mut self.restart else { return };
+        if restart.defers() && (restart.expired || !self.peers.values().any(deferred_for)) {
+            restart.selects = true;
+        }
         if !restart.expired && self.peers.values().any(|peer| waited_for(&peer)) {
             return;
         }
+        restart.selects = true;
         let missing = self.peers.values().filter(waited_for);
         let missing = missing.map(|peer| peer.session.config.name.clone()).collect();
-        self.restart = None;
         // Routes come before the permission to sweep what has none.
         self.flush();
+        self.restart = None;
         let complete = Event::RestartComplete { missing };
         self.out.push_back(Output::Event(complete));
     }

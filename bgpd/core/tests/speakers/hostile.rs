@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use caracal_bgpd_core::input::ConnId;
+use caracal_bgpd_core::output::Event;
 use caracal_bgpd_core::snapshot::{RouteQuery, SessionState};
-use caracal_bgpd_core::wire::capability::Capabilities;
+use caracal_bgpd_core::wire::capability::{Capabilities, GracefulRestart};
 use caracal_bgpd_core::wire::encode;
 use caracal_bgpd_core::wire::open::Open;
 use caracal_bgpd_core::{Family, Input, Output, Speaker};
@@ -20,6 +21,7 @@ struct ByHand {
     conn: ConnId,
     next: u64,
     sent: Vec<Bytes>,
+    events: Vec<Event>,
 }
 
 impl ByHand {
@@ -36,6 +38,7 @@ impl ByHand {
             conn: ConnId::Inbound(0),
             next: 1 << 32,
             sent: Vec::new(),
+            events: Vec::new(),
         }
     }
 
@@ -43,8 +46,10 @@ impl ByHand {
         let now = self.net.now;
         self.net.speaker(0).handle_input(now, input);
         while let Some(output) = self.net.speaker(0).poll_output() {
-            if let Output::Send { bytes, .. } = output {
-                self.sent.push(bytes);
+            match output {
+                Output::Send { bytes, .. } => self.sent.push(bytes),
+                Output::Event(event) => self.events.push(event),
+                _ => {}
             }
         }
     }
@@ -176,6 +181,34 @@ fn any_message_in_any_state_is_answered_or_ignored() {
             assert!(by_hand.net.speaker(0).poll_output().is_none());
         }
     }
+}
+
+// RFC 4724 §4.1. FRR says in its first minutes that it restarts, and sends its routes a second after the OPEN.
+#[test]
+fn kernel_routes_wait_for_a_peer_that_restarts_too() {
+    let mut by_hand = ByHand::new();
+    by_hand.net.kill(0);
+    by_hand.net.start(0, true);
+    by_hand.connect(Capabilities {
+        graceful_restart: Some(GracefulRestart {
+            restarting: true,
+            notification: false,
+            restart_seconds: 120,
+            families: vec![(Family::Ipv4, true)],
+        }),
+        ..usual()
+    });
+    // Routes go out at once: the peer may be waiting for them.
+    let announces = |bytes: &Bytes| bytes[18] == 2 && bytes.len() > 23;
+    assert!(by_hand.sent.iter().any(announces), "{:?}", by_hand.sent);
+    let complete = Event::RestartComplete { missing: Vec::new() };
+    assert!(!by_hand.events.contains(&complete));
+    by_hand.message(update(&FOUR));
+    assert!(!by_hand.events.contains(&complete));
+    let mut marker = Vec::new();
+    encode::end_of_rib(Family::Ipv4, &mut marker);
+    by_hand.message(marker);
+    assert!(by_hand.events.contains(&complete), "{:?}", by_hand.events);
 }
 
 // RFC 6793 §4.2.
