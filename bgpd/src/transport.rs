@@ -165,6 +165,15 @@ impl Sockets {
             tracing::warn!(peer = %peer, error = %error, "options of a connection could not be set, closed");
             return None;
         }
+        if let Some((ttl, least)) = options::came_from_afar(&stream, transport) {
+            tracing::warn!(
+                peer = %peer,
+                ttl,
+                least,
+                "connection from farther away than ttlSecurity allows, closed; is the peer set up for TTL security?"
+            );
+            return None;
+        }
         let conn = ConnId::Inbound(self.next_inbound);
         self.next_inbound += 1;
         self.start(conn, stream, &transport)

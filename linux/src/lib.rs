@@ -5,6 +5,7 @@
 //! Sources: `linux/rtnetlink.h`, `linux/netfilter/ipset/ip_set.h`, `linux/netfilter/nfnetlink_conntrack.h`, `linux/tcp.h`.
 
 pub mod conntrack;
+pub mod datagram;
 pub mod error;
 pub mod handover;
 pub mod ipset;

@@ -1,6 +1,7 @@
-//! Socket options that no safe interface has (TCP-MD5 keys, the least TTL to accept), and owning received descriptors.
+//! Socket options that no safe interface has (TCP-MD5 keys, the least TTL to accept, the TTL of a connection's first
+//! packet), and owning received descriptors.
 //!
-//! The only unsafe code of the project: calls of `setsockopt(2)` with plain data of known size, and taking ownership
+//! The only unsafe code of the project: calls of `setsockopt(2)` and `getsockopt(2)` with plain data of known size, and taking ownership
 //! of a descriptor that `recvmsg(2)` has just made. Sources: `linux/tcp.h` (TCP_MD5SIG_EXT), `ip(7)` (IP_MINTTL), `ipv6(7)` (IPV6_MINHOPCOUNT).
 #![expect(
     unsafe_code,
@@ -93,6 +94,59 @@ pub fn set_min_ttl<F: AsFd>(socket: &F, is_ipv4: bool, least: u8) -> Result<()> 
         .map_err(|error| Error::io(format!("set the least TTL to accept to {least}"), error))
 }
 
+/// Keeps the first packet of every connection that this listener accepts from now on, for [`syn_ttl`].
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn save_syn<F: AsFd>(listener: &F) -> Result<()> {
+    set(listener, libc::IPPROTO_TCP, TCP_SAVE_SYN, &1_i32)
+        .map_err(|error| Error::io("keep the first packets of connections", error))
+}
+
+/// TTL or hop limit that the first packet of an accepted connection came with; `None` when its listener did not keep
+/// it. It is asked once: the kernel forgets the packet with the answer.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn syn_ttl<F: AsFd>(stream: &F) -> Result<Option<u8>> {
+    // An IPv6 header takes 40 octets, and what is asked for is in the first ten.
+    let mut packet = [0_u8; 256];
+    let mut length = libc::socklen_t::try_from(packet.len()).unwrap_or_default();
+    // SAFETY: the descriptor is open while it is borrowed; the kernel writes at most `length` octets into `packet`,
+    // which is as long, and the new length into `length`. Both live until the call is over.
+    let code = unsafe {
+        libc::getsockopt(
+            stream.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_SAVED_SYN,
+            packet.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if code != 0 {
+        let error = io::Error::last_os_error();
+        return Err(Error::io("look at the first packet of a connection", error));
+    }
+    let packet = usize::try_from(length)
+        .ok()
+        .and_then(|length| packet.get(..length));
+    Ok(packet.and_then(ttl_of))
+}
+
+/// TTL or hop limit of an IP packet.
+fn ttl_of(packet: &[u8]) -> Option<u8> {
+    match packet.first()? >> 4 {
+        4 => packet.get(8).copied(),
+        6 => packet.get(7).copied(),
+        _ => None,
+    }
+}
+
+/// `linux/tcp.h`.
+const TCP_SAVE_SYN: i32 = 27;
+/// `linux/tcp.h`.
+const TCP_SAVED_SYN: i32 = 28;
+
 /// `linux/in6.h`; not in every version of libc's bindings.
 const IPV6_MINHOPCOUNT: i32 = 73;
 
@@ -153,6 +207,26 @@ mod tests {
     #[test]
     fn the_structures_have_the_kernels_size() {
         assert_eq!(size_of::<TcpMd5Sig>(), 216);
+    }
+
+    #[test]
+    fn the_ttl_of_a_connections_first_packet_is_known() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            save_syn(&listener).unwrap();
+            let to = listener.local_addr().unwrap();
+            let socket =
+                socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
+            if to.is_ipv4() {
+                socket.set_ttl_v4(77).unwrap();
+            } else {
+                socket.set_unicast_hops_v6(77).unwrap();
+            }
+            socket.connect(&to.into()).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            assert_eq!(syn_ttl(&stream).unwrap(), Some(77));
+            assert_eq!(syn_ttl(&stream).unwrap(), None);
+        }
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl Listener {
         // A peer that checks the TTL (RFC 5082) checks it from the first answer on.
         set_ttl(&SockRef::from(&socket), listen.address, u8::MAX)?;
         socket.bind(&SocketAddr::new(listen.address, listen.port).into())?;
+        // An accepted socket gets its own least TTL, but what came before is in its queue by then: the first packet
+        // tells whether there was a router on the way.
+        if let Err(error) = sys::save_syn(&socket) {
+            tracing::warn!(error = %error, "TTL security begins a moment after a connection does");
+        }
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.try_clone()?.into())?;
         let mut this = Self {

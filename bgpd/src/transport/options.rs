@@ -50,6 +50,13 @@ pub(super) fn set_dialling(socket: &Socket, transport: &Transport) -> io::Result
     Ok(())
 }
 
+/// TTL of an accepted connection's first packet and the least that its peer may have, where it is below that (RFC 5082).
+pub(super) fn came_from_afar(stream: &TcpStream, transport: &Transport) -> Option<(u8, u8)> {
+    let least = transport.min_ttl?;
+    let ttl = sys::syn_ttl(stream).ok().flatten()?;
+    (ttl < least).then_some((ttl, least))
+}
+
 /// Options of a connection that stands.
 pub(super) fn set_established(stream: &TcpStream, transport: &Transport) -> io::Result<()> {
     // Messages are batched before they get here; waiting for an acknowledgement would only add delay.
