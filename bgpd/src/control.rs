@@ -2,7 +2,7 @@
 //!
 //! `{"request":"status"}` answers the speaker's status; `{"request":"routes","query":{"table":"locRib"}}` a list of
 //! routes; `{"request":"config"}` the configuration in use (passwords hidden); `{"request":"problems"}` what could not
-//! be used of the resources. Errors are `{"error":"..."}`. Everything about a client is bounded.
+//! be used of the resources; `{"request":"mrt","file":"/tmp/rib.mrt"}` writes an MRT file. Errors are `{"error":"..."}`. Everything about a client is bounded.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -36,6 +36,11 @@ pub enum Request {
     Routes {
         /// Which.
         query: RouteQuery,
+    },
+    /// Writes an MRT file of what peers have sent (RFC 6396), and answers with the number of prefixes.
+    Mrt {
+        /// Its path.
+        file: PathBuf,
     },
     /// The configuration in use.
     Config,
@@ -157,7 +162,7 @@ async fn ask(line: &[u8], questions: &mpsc::Sender<Question>) -> String {
         Ok(request) => request,
         Err(problem) => {
             return error(format!(
-                "{problem}; use {{\"request\":\"status\"}}, \"config\", \"problems\", or \"routes\" with a query"
+                "{problem}; use {{\"request\":\"status\"}}, \"config\", \"problems\", \"mrt\" with a file, or \"routes\" with a query"
             ));
         }
     };

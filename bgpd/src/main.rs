@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use caracal_bgpd::kernel;
 use caracal_bgpd::metrics::Metrics;
 use caracal_bgpd::run::{Cluster, Options, Source, run};
-use caracal_bgpd::standalone;
+use caracal_bgpd::{record, standalone};
 use caracal_bgpd_compile::{RouterIdRule, Snapshot};
 use caracal_daemon::health::{Health, Reports};
 use caracal_daemon::http::{Routes, Server, serve};
@@ -51,7 +51,12 @@ struct Args {
     #[arg(long, value_name = "PATH", default_value = "/run/caracal/bgpd.sock")]
     control: PathBuf,
     /// Address of the metrics; `none` for no metrics.
-    #[arg(long, env = "BGPD_METRICS", value_name = "ADDR:PORT", default_value = "127.0.0.1:9900")]
+    #[arg(
+        long,
+        env = "BGPD_METRICS",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9900"
+    )]
     metrics: String,
     /// Address of the health probes; `none` for no probes.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9098")]
@@ -59,6 +64,18 @@ struct Args {
     /// Protocol number of kernel routes.
     #[arg(long, value_name = "NUMBER", default_value_t = kernel::PROTOCOL, value_parser = clap::value_parser!(u8).range(5..))]
     route_protocol: u8,
+    /// Record everything that goes into the speaker, a JSON object a line, for `--replay`. Passwords are left out.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Run a record through a speaker without sockets or kernel, print its status and routes as JSON, and end.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "kubeconfig", "record"])]
+    replay: Option<PathBuf>,
+    /// Tell a BMP station (RFC 7854) of all sessions and of the routes that peers send.
+    #[arg(long, value_name = "ADDR:PORT")]
+    bmp: Option<SocketAddr>,
+    /// Append the messages of peers to an MRT file (RFC 6396).
+    #[arg(long, value_name = "FILE")]
+    mrt_updates: Option<PathBuf>,
     /// Form of log lines: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: String,
@@ -76,6 +93,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn start(args: Args) -> anyhow::Result<()> {
+    if let Some(path) = &args.replay {
+        let text = serde_json::to_string_pretty(&record::replay(path)?)?;
+        writeln!(std::io::stdout(), "{text}")?;
+        return Ok(());
+    }
     let source = match &args.config {
         Some(path) => Source::Fixed(Box::new(standalone::load(path)?)),
         None => Source::Cluster(Box::new(cluster(&args).await?)),
@@ -96,6 +118,9 @@ async fn start(args: Args) -> anyhow::Result<()> {
             protocol: args.route_protocol,
         },
         seed: rand::random(),
+        record: args.record,
+        bmp: args.bmp,
+        mrt_updates: args.mrt_updates,
     };
     run(options, metrics, reporter).await?;
     Ok(())

@@ -28,6 +28,9 @@ pub struct Metrics {
     /// UPDATEs with errors that did not end their session.
     pub update_errors: IntCounter,
     problems: IntGauge,
+    bfd_sessions: IntGaugeVec,
+    /// Peers that BFD found gone.
+    pub bfd_lost: IntCounter,
 }
 
 impl Metrics {
@@ -72,6 +75,13 @@ impl Metrics {
                 "caracal_bgp_problems",
                 "Values of resources that could not be used.",
             )?,
+            bfd_sessions: registry.int_gauge_vec(
+                "caracal_bfd_sessions",
+                "BFD sessions of peers: up, down.",
+                &["status"],
+            )?,
+            bfd_lost: registry
+                .int_counter("caracal_bfd_sessions_lost_total", "Peers that BFD found gone.")?,
         })
     }
 
@@ -107,6 +117,13 @@ impl Metrics {
     pub fn set_kernel(&self, wanted: usize, installed: usize, failed: usize) {
         for (state, count) in [("wanted", wanted), ("installed", installed), ("failed", failed)] {
             self.kernel_routes.with_label_values(&[state]).set(gauge(count));
+        }
+    }
+
+    /// Takes over how many BFD sessions are up and not.
+    pub fn set_bfd(&self, [up, down]: [usize; 2]) {
+        for (status, count) in [("up", up), ("down", down)] {
+            self.bfd_sessions.with_label_values(&[status]).set(gauge(count));
         }
     }
 

@@ -4,24 +4,31 @@
 //! in order before the next input is taken. Nothing here waits for a socket, the kernel or the API.
 
 mod cluster;
+mod failure_detection;
 mod restart;
+mod sockets;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use caracal_bgpd_compile::{Host, Problem};
 use caracal_bgpd_core::output::Event;
 use caracal_bgpd_core::snapshot::SessionState;
-use caracal_bgpd_core::{Config, Input, Output, Speaker};
+use caracal_bgpd_core::{Config, Input, Output};
 use caracal_daemon::health::Reporter;
 use tokio::sync::mpsc;
 
+use crate::bfd::Bfd;
 use crate::control::{self, Question, Request};
 use crate::kernel::{self, Kernel, Report};
 use crate::metrics::{Metrics, state_name};
-use crate::transport::{self, Opened, Queued, Sockets};
+use crate::monitor::{Monitor, Station, mrt};
+use crate::record::Recorder;
+use crate::transport::{Queued, Sockets};
 
 pub use cluster::Cluster;
+use failure_detection::FailureDetection;
 
 /// Housekeeping: status into metrics and health, listening again where it failed.
 const TICK: Duration = Duration::from_secs(2);
@@ -51,6 +58,12 @@ pub struct Options {
     pub kernel: kernel::Settings,
     /// Seed of jitter.
     pub seed: u64,
+    /// Where to record what goes into the speaker.
+    pub record: Option<PathBuf>,
+    /// The BMP station.
+    pub bmp: Option<SocketAddr>,
+    /// MRT file of the messages of peers.
+    pub mrt_updates: Option<PathBuf>,
 }
 
 /// Why the speaker could not start, or had to end.
@@ -68,6 +81,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The MRT file cannot be written.
+    #[error("MRT file {path}")]
+    Mrt {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The record cannot be written.
+    #[error("record")]
+    Record(#[from] crate::record::Error),
     /// Signals cannot be caught.
     #[error("signals cannot be caught")]
     Signals(#[source] std::io::Error),
@@ -92,6 +117,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
                 source,
             })?;
     let (sockets, mut events) = Sockets::new();
+    let (bfd, mut detections) = Bfd::new(options.seed);
     let is_restart = restart::is_restart(&options.control, kernel.found_routes());
     tracing::info!(
         is_restart,
@@ -99,11 +125,16 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
         "speaker starts"
     );
     let mut owner = Owner {
-        speaker: Speaker::new(options.seed, is_restart, Instant::now()),
+        speaker: Recorder::new(options.seed, is_restart, options.record.as_deref())?,
         sockets,
         kernel,
         metrics,
         health,
+        detection: FailureDetection::new(bfd),
+        monitor: Monitor::new(
+            options.bmp.map(Station::start),
+            options.mrt_updates.as_deref().map(open_mrt).transpose()?,
+        ),
         config: None,
         problems: Vec::new(),
         is_restart,
@@ -142,6 +173,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
                 owner.carry_out();
             }
             report = reports.recv() => owner.on_report(report.ok_or(Error::Task("kernel"))?),
+            Some(report) = detections.recv() => owner.on_detection(report),
             Some(change) = changes.recv(), if cluster.is_some() => {
                 if let Some(cluster) = &mut cluster {
                     cluster.on_change(change);
@@ -163,12 +195,21 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
     }
 }
 
+fn open_mrt(path: &Path) -> Result<mrt::Writer, Error> {
+    mrt::Writer::open(path).map_err(|source| Error::Mrt {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 struct Owner {
-    speaker: Speaker,
+    speaker: Recorder,
     sockets: Sockets,
     kernel: Kernel,
     metrics: Metrics,
     health: Reporter,
+    detection: FailureDetection,
+    monitor: Monitor,
     /// The configuration in use; none before the first.
     config: Option<Config>,
     problems: Vec<Problem>,
@@ -206,6 +247,7 @@ impl Owner {
                     transport,
                 } => self.sockets.connect(conn, port, transport),
                 Output::Send { conn, bytes } => {
+                    self.monitor.sent(conn, &bytes);
                     let input = match self.sockets.send(conn, bytes) {
                         // A connection that is gone has been, or will be, reported as closed.
                         Queued::Yes | Queued::Gone => continue,
@@ -217,10 +259,20 @@ impl Owner {
                     };
                     self.speaker.handle_input(Instant::now(), input);
                 }
-                Output::Close { conn } => self.sockets.close(conn),
+                Output::Close { conn } => {
+                    self.monitor.closed(conn);
+                    self.sockets.close(conn);
+                }
                 Output::Route(delta) => self.kernel.route(delta),
-                Output::WatchNextHop(address) => self.kernel.watch(address),
-                Output::UnwatchNextHop(address) => self.kernel.unwatch(address),
+                Output::WatchNextHop(address) => {
+                    self.detection.speaker_watches(address);
+                    self.kernel.watch(address);
+                }
+                Output::UnwatchNextHop(address) => {
+                    if self.detection.speaker_unwatches(address) {
+                        self.kernel.unwatch(address);
+                    }
+                }
                 Output::Event(event) => self.on_event(event),
             }
         }
@@ -230,7 +282,10 @@ impl Owner {
         // Health and metrics follow what people read in the log.
         self.tick_at = Instant::now();
         match event {
-            Event::PeerUp { peer } => tracing::info!(peer, "session is up"),
+            Event::PeerUp { peer } => {
+                tracing::info!(peer, "session is up");
+                self.watch_session(&peer);
+            }
             Event::PeerDown {
                 peer,
                 reason,
@@ -272,6 +327,7 @@ impl Owner {
             "new configuration"
         );
         self.input(Input::Config(Box::new(config.clone())));
+        self.configure_detection(&config);
         if self.config.replace(config).is_none() {
             self.kernel.start_writing();
             if !self.is_restart {
@@ -288,58 +344,6 @@ impl Owner {
         self.problems = problems;
     }
 
-    /// Takes an event, and returns how many octets of messages came with it.
-    fn on_sockets(&mut self, event: transport::Event) -> usize {
-        match event {
-            transport::Event::Accepted { stream, peer } => {
-                let opened = self.sockets.accept(stream, peer);
-                self.opened(opened);
-            }
-            transport::Event::Dialled {
-                conn,
-                stream,
-                transport,
-            } => {
-                let opened = self.sockets.dialled(conn, stream, &transport);
-                self.opened(opened);
-            }
-            transport::Event::DialFailed { conn, reason } => {
-                if self.sockets.dial_failed(conn) {
-                    self.input(Input::ConnectFailed { conn, reason });
-                }
-            }
-            transport::Event::Messages { conn, messages } => {
-                if !self.sockets.is_open(conn) {
-                    return 0;
-                }
-                // Carried out after the batch: one decision for a prefix that changes often, full messages.
-                let now = Instant::now();
-                let octets = messages.iter().map(bytes::Bytes::len).sum();
-                for bytes in messages {
-                    self.speaker.handle_input(now, Input::Message { conn, bytes });
-                }
-                return octets;
-            }
-            transport::Event::SendReady { conn } => {
-                if self.sockets.is_open(conn) {
-                    self.input(Input::SendReady { conn });
-                }
-            }
-            transport::Event::Closed { conn, reason } => {
-                if self.sockets.ended(conn) {
-                    self.input(Input::Closed { conn, reason });
-                }
-            }
-        }
-        0
-    }
-
-    fn opened(&mut self, opened: Option<Opened>) {
-        if let Some(Opened { conn, peer, local }) = opened {
-            self.input(Input::Connected { conn, peer, local });
-        }
-    }
-
     fn on_report(&mut self, report: Report) {
         match report {
             Report::Local(deltas) => {
@@ -350,6 +354,7 @@ impl Owner {
             }
             Report::NextHops(ways) => {
                 for (address, resolution) in ways {
+                    self.detection.on_way(address, resolution.as_ref());
                     self.speaker
                         .handle_input(Instant::now(), Input::NextHop { address, resolution });
                 }
@@ -376,8 +381,10 @@ impl Owner {
     }
 
     fn tick(&mut self, now: Instant) {
-        let status = self.speaker.status(now);
+        let status = self.status(now);
         self.metrics.set_status(&status);
+        self.metrics.set_bfd(self.detection.counts());
+        self.monitor.tick(&self.speaker);
         let mut details = self.sockets.retry_listen();
         let down = status
             .peers
@@ -397,11 +404,18 @@ impl Owner {
             result.unwrap_or_else(|problem| control::error(problem.to_string()))
         };
         let answer = match question.request {
-            Request::Status => text(serde_json::to_string(&self.speaker.status(Instant::now()))),
+            Request::Status => text(serde_json::to_string(&self.status(Instant::now()))),
             Request::Routes { query } => match self.speaker.routes(&query) {
                 Ok(routes) => text(serde_json::to_string(&routes)),
                 Err(unknown) => control::error(unknown.to_string()),
             },
+            Request::Mrt { file } => {
+                let status = self.speaker.status(Instant::now());
+                match mrt::write_table(&file, &self.speaker, &status) {
+                    Ok(prefixes) => serde_json::json!({"file": file, "prefixes": prefixes}).to_string(),
+                    Err(error) => control::error(format!("{}: {error}", file.display())),
+                }
+            }
             Request::Config => text(serde_json::to_string(&self.config)),
             Request::Problems => text(serde_json::to_string(&self.problems)),
         };
@@ -417,5 +431,8 @@ impl Owner {
         });
         // Writers end by themselves when their queue is empty.
         tokio::time::sleep(Duration::from_millis(100)).await;
+        // After the sessions, which have ended by themselves when a neighbour takes this for a failure.
+        self.detection.shut_down();
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -84,6 +84,8 @@ pub struct Opened {
     pub peer: IpAddr,
     /// This end.
     pub local: IpAddr,
+    /// Port of the other end, and of this.
+    pub ports: [u16; 2],
 }
 
 /// What became of octets to send.
@@ -165,7 +167,7 @@ impl Sockets {
             tracing::warn!(peer = %peer, error = %error, "options of a connection could not be set, closed");
             return None;
         }
-        if let Some((ttl, least)) = options::came_from_afar(&stream, transport) {
+        if let Some((ttl, least)) = options::came_from_afar(&stream, &transport) {
             tracing::warn!(
                 peer = %peer,
                 ttl,
@@ -198,11 +200,17 @@ impl Sockets {
             // It was reset before we looked.
             return None;
         };
+        let ports = [peer.port(), local.port()];
         let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
         let key = transport.md5.clone();
         let connection = Connection::start(conn, stream, (peer, key), self.events.clone());
         self.connections.insert(conn, connection);
-        Some(Opened { conn, peer, local })
+        Some(Opened {
+            conn,
+            peer,
+            local,
+            ports,
+        })
     }
 
     /// Queues octets to send.

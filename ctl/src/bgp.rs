@@ -32,7 +32,16 @@ pub(crate) async fn peers(
     form::print(terminal, &place.output, peers, || {
         let status: SpeakerStatus = speaker::read(answer)?;
         let rows: Vec<Vec<String>> = status.peers.iter().map(peer_row).collect();
-        let headings = ["NAME", "PEER", "AS", "STATE", "UP", "RX/ACC/ADV", "LAST-ERROR"];
+        let headings = [
+            "NAME",
+            "PEER",
+            "AS",
+            "STATE",
+            "UP",
+            "RX/ACC/ADV",
+            "BFD",
+            "LAST-ERROR",
+        ];
         Ok(table::plain(&headings, &rows))
     })
 }
@@ -55,6 +64,9 @@ fn peer_row(peer: &PeerStatus) -> Vec<String> {
         format!("{:?}", peer.state),
         up,
         prefixes,
+        peer.bfd
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |bfd| format!("{:?}", bfd.state)),
         peer.last_error.clone().unwrap_or_else(|| "-".to_owned()),
     ]
 }

@@ -26,6 +26,16 @@ string_enum! {
 }
 
 string_enum! {
+    /// How a lost peer is noticed, beside the hold time of the session.
+    pub enum FailureDetectionMode {
+        /// Not at all.
+        None = "None",
+        /// By BFD, where the peer is on a connected network.
+        BFDIfDirectlyConnected = "BFDIfDirectlyConnected",
+    }
+}
+
+string_enum! {
     /// Whether the other side of a peerSelector gets its session without asking.
     pub enum ReversePeering {
         /// Yes.
@@ -80,6 +90,8 @@ resource! {
         pub num_allowed_local_as_numbers: Option<i32>,
         /// Time-to-live security (RFC 5082): number of hops to the peer.
         pub ttl_security: Option<u8>,
+        /// How a lost peer is noticed, beside the hold time (default None). The name is Calico Enterprise's.
+        pub failure_detection_mode: Option<FailureDetectionMode>,
         /// Gateway through which the peer is reached.
         pub reachable_by: String,
         /// BGPFilters, in order.

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use caracal_api::selector::Selector;
-use caracal_api::v3::{BGPPeerSpec, NextHopMode, ReversePeering, SourceAddress};
+use caracal_api::v3::{BGPPeerSpec, FailureDetectionMode, NextHopMode, ReversePeering, SourceAddress};
 use caracal_api::virtual_::node::Node;
+use caracal_bgpd_core::bfd;
 use caracal_bgpd_core::config::{self, Peer};
 use ipnet::IpNet;
 
@@ -268,6 +269,13 @@ fn session_of(
         // The older field speaks of sessions with another AS only.
         _ if spec.keep_original_next_hop && !is_internal => config::NextHopMode::Keep,
         _ => config::NextHopMode::Auto,
+    };
+    peer.bfd = match spec.failure_detection_mode {
+        Some(FailureDetectionMode::BFDIfDirectlyConnected) => Some(bfd::Settings {
+            mode: bfd::Mode::IfDirect,
+            ..bfd::Settings::default()
+        }),
+        _ => None,
     };
     set_numbers(object, spec, &mut peer, problems);
     let secret = "spec.password.secretKeyRef";

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::policy::Source;
 
 /// Names a connection. The two kinds are numbered independently, so both sides can allocate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ConnId {
     /// Asked for by the speaker with `Output::Connect`, which chose the number.
     Outbound(u64),
@@ -28,7 +30,8 @@ impl fmt::Display for ConnId {
 }
 
 /// One event.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Input {
     /// A new configuration. One that does not validate is refused with an event and changes nothing.
     Config(Box<Config>),
@@ -53,6 +56,7 @@ pub enum Input {
         /// From where.
         conn: ConnId,
         /// The octets.
+        #[serde(with = "hexadecimal")]
         bytes: Bytes,
     },
     /// The connection ended, or its output will not be read any more.
@@ -98,7 +102,8 @@ pub enum Input {
 }
 
 /// An operator's command on one peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Command {
     /// Send ROUTE-REFRESH.
     RefreshIn,
@@ -106,10 +111,13 @@ pub enum Command {
     RefreshOut,
     /// Administrative reset (Cease/4).
     Reset,
+    /// End the session because BFD says that the peer is gone (Cease/10, RFC 9384).
+    BfdDown,
 }
 
 /// A change of the host's own routes, from the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LocalDelta {
     /// The prefix.
     pub prefix: IpNet,
@@ -118,7 +126,8 @@ pub struct LocalDelta {
 }
 
 /// A route of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LocalRoute {
     /// `Kernel` or `Direct`; `Static` and `Bgp` are the configuration's and the peers', and are refused here.
     pub source: Source,
@@ -131,7 +140,8 @@ pub struct LocalRoute {
 }
 
 /// The way to a next hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Resolution {
     /// Cost of the way, compared in step (e) of the decision process.
     pub metric: u32,
@@ -139,4 +149,34 @@ pub struct Resolution {
     pub gateway: Option<IpAddr>,
     /// Interface of that route.
     pub interface: Option<String>,
+}
+
+/// Octets as two digits each.
+mod hexadecimal {
+    use std::fmt::Write;
+
+    use bytes::Bytes;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(2 * bytes.len());
+        for octet in bytes {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{octet:02x}");
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let octet = |pair: &[u8]| {
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+            u8::from_str_radix(pair, 16).ok()
+        };
+        let octets: Option<Vec<u8>> = text.as_bytes().chunks(2).map(octet).collect();
+        octets
+            .map(Bytes::from)
+            .ok_or_else(|| D::Error::custom("octets are two hexadecimal digits each"))
+    }
 }

@@ -97,6 +97,9 @@ pub struct PeerStatus {
     pub prefixes_accepted: usize,
     /// Routes sent (Adj-RIB-Out).
     pub prefixes_sent: usize,
+    /// BFD with it, where that is configured. Whoever runs BFD puts it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<crate::bfd::Status>,
 }
 
 /// Counters of one peer since the speaker's start.

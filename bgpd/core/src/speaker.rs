@@ -12,6 +12,7 @@ mod import;
 mod kernel;
 mod paths;
 mod peer;
+mod received;
 mod restart;
 mod stale;
 mod status;
@@ -40,6 +41,7 @@ use paths::PathIds;
 use peer::Peer;
 use restart::Restart;
 
+pub use received::Received;
 pub use status::UnknownPeer;
 
 /// A BGP speaker without a socket or a clock.
@@ -324,6 +326,12 @@ impl Speaker {
                         target.refresh(family);
                     }
                 }
+            }
+            Command::BfdDown => {
+                let notification = Notification::cease(CeaseSubcode::BfdDown);
+                self.on_peer(now, id, |session, context| {
+                    session.fail_established(&notification, "BFD says that the peer is gone", context);
+                });
             }
             Command::Reset => {
                 let notification = Notification::cease(CeaseSubcode::AdministrativeReset);

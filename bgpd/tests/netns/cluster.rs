@@ -40,6 +40,9 @@ fn with_speaker(lab: &Lab, test: impl AsyncFnOnce(&Lab, &Client) + Send) {
                     control: lab.path("bgpd.sock"),
                     kernel: kernel::Settings::default(),
                     seed: 1,
+                    record: None,
+                    bmp: None,
+                    mrt_updates: None,
                 };
                 let health = Health::new().register("Speaker", Reports::BOTH, None);
                 let metrics = Metrics::new(&registry).unwrap();

@@ -16,7 +16,9 @@ fn status() -> Value {
             "establishedCount": 1, "holdSeconds": 90, "routesStale": false, "capabilities": ["route-refresh", "4-byte-as"],
             "counters": {"messagesIn": 10, "messagesOut": 11, "updatesIn": 1, "updatesOut": 2, "notificationsIn": 0,
                 "notificationsOut": 0, "treatAsWithdraw": 0, "attributesDiscarded": 0},
-            "prefixesReceived": 61, "prefixesAccepted": 60, "prefixesSent": 4
+            "prefixesReceived": 61, "prefixesAccepted": 60, "prefixesSent": 4,
+            "bfd": {"state": "Up", "remoteState": "Up", "stateSeconds": 8038, "diagnostic": "none", "transmitMillis": 300,
+                "detectMillis": 900, "upCount": 1, "downCount": 0, "packetsIn": 100, "packetsOut": 101}
         }, {
             "name": "Mesh_10_0_0_2", "address": "10.0.0.2", "remoteAs": 64512, "localAs": 64512,
             "peerType": "ibgp", "passive": false, "state": "Connect", "stateSeconds": 5,

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use caracal_api::v3;
+use caracal_bgpd_core::bfd::Mode;
 use caracal_bgpd_core::config::{NextHopMode, Password};
 use serde_json::json;
 
@@ -184,6 +185,22 @@ fn the_older_next_hop_field_holds_for_other_ases_only() {
             expected,
             "{number} {mode} {keep}"
         );
+    }
+}
+
+#[test]
+fn bfd_is_for_peers_that_ask_for_it_in_calicos_words() {
+    for (mode, expected) in [
+        (json!("BFDIfDirectlyConnected"), Some(Mode::IfDirect)),
+        (json!("None"), None),
+        (json!(null), None),
+    ] {
+        let mut snapshot = snapshot();
+        let value = json!({"peerIP": "192.0.2.1", "asNumber": 65001, "failureDetectionMode": mode});
+        with_peer(&mut snapshot, "tor", value);
+        let config = config(&snapshot);
+        let bfd = peer(&config, "Global_192_0_2_1").bfd;
+        assert_eq!(bfd.map(|bfd| bfd.mode), expected, "{mode}");
     }
 }
 

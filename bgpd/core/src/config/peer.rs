@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::defaults;
+use crate::bfd;
 use crate::family::Family;
 
 /// How next hops are set towards a peer (RFC 4271 §5.1.3).
@@ -198,6 +199,9 @@ pub struct Peer {
     /// Prefixes accepted from this peer per family; more ends the session (Cease/1, RFC 4486).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_limit: Option<u32>,
+    /// Watch the peer with BFD, and end the session as soon as that says that it is gone (RFC 5882).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<bfd::Settings>,
 }
 
 /// Session timers in seconds (RFC 4271 §8, §10).
@@ -284,6 +288,7 @@ impl Peer {
             import: Vec::new(),
             export: Vec::new(),
             prefix_limit: None,
+            bfd: None,
         }
     }
 
@@ -306,6 +311,7 @@ impl Peer {
             peer.import.clear();
             peer.export.clear();
             peer.prefix_limit = None;
+            peer.bfd = None;
             peer.listen_limit = 0;
             peer.long_lived_partial = false;
             peer.graceful_shutdown = true;

@@ -68,6 +68,7 @@ impl Config {
         if peer.strict_role && peer.role.is_none() {
             return field.error("strictRole", true, "has no role to insist on", "set role too");
         }
+        check_bfd(peer, &field)?;
         self.check_policies(&field.path("import"), &peer.import)?;
         self.check_policies(&field.path("export"), &peer.export)
     }
@@ -129,6 +130,31 @@ fn check_address(peer: &Peer, field: &Field<'_>) -> Result<(), ConfigError> {
     }
     if peer.port == 0 {
         return field.error("port", 0, "is not a port", "use 1 to 65535; BGP's is 179");
+    }
+    Ok(())
+}
+
+fn check_bfd(peer: &Peer, field: &Field<'_>) -> Result<(), ConfigError> {
+    let Some(bfd) = &peer.bfd else { return Ok(()) };
+    if peer.listen_range.is_some() {
+        let remedy = "give the peers that BFD is to watch entries with addresses";
+        return field.error("bfd", "", "goes with listenRange", remedy);
+    }
+    for (name, millis) in [
+        ("bfd.receiveMillis", bfd.receive_millis),
+        ("bfd.transmitMillis", bfd.transmit_millis),
+    ] {
+        if !(10..=60_000).contains(&millis) {
+            return field.error(name, millis, "is no interval that works", "use 10 to 60000");
+        }
+    }
+    if bfd.multiplier == 0 {
+        return field.error(
+            "bfd.multiplier",
+            0,
+            "allows no packet at all",
+            "use 1 to 255; 3 is usual",
+        );
     }
     Ok(())
 }

@@ -220,7 +220,9 @@ impl Session {
         self.report_error(reason, context);
         if self.conns.is_empty() {
             // A peer that was away is welcome as soon as it is back; one that misbehaves has to wait.
-            self.hold_idle(notification.code != HOLD_TIMER_EXPIRED, context);
+            let was_away = notification.code == HOLD_TIMER_EXPIRED
+                || *notification == Notification::cease(CeaseSubcode::BfdDown);
+            self.hold_idle(!was_away, context);
         }
         self.note_state(context.now);
     }

@@ -108,6 +108,7 @@ impl Speaker {
                 let group = self.groups.get(&target.group);
                 group.map_or(0, |group| group.sent_to(target))
             }),
+            bfd: None,
         }
     }
 

@@ -46,6 +46,8 @@ pub enum CeaseSubcode {
     OutOfResources = 8,
     /// The end of the session and of its routes, also with graceful restart (RFC 8538 §3).
     HardReset = 9,
+    /// BFD says that the peer is gone (RFC 9384).
+    BfdDown = 10,
 }
 
 /// What a NOTIFICATION says.
@@ -99,6 +101,8 @@ impl Notification {
             CeaseSubcode::MaximumNumberOfPrefixes as u8,
             CeaseSubcode::AdministrativeShutdown as u8,
             CeaseSubcode::PeerDeconfigured as u8,
+            // Packets do not get through, whatever was agreed on restarts.
+            CeaseSubcode::BfdDown as u8,
         ];
         self.code == CEASE && last.contains(&self.subcode)
     }
