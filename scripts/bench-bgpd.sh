@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Measures caracal-bgpd beside BIRD, FRR and GoBGP, in one run, and prints figures and ratios.
 #   bench-bgpd.sh [SCENARIO...]     default: all but the long ones
-# RUNS=5 runs of each (median is printed), PEERS="bird frr gobgp" beside which, LONG=1 for a million prefixes.
+# RUNS=5 runs of each (median is printed), PEERS="bird frr gobgp" beside which, LONG=1 for a million prefixes,
+# SCALE=100 for a hundredth of all sizes, to see that everything works. Three runs of the default take about half an
+# hour on two cores, most of it GoBGP's; LONG=1 adds an hour and a half.
 # Programs that are not installed are left out, and the table says so. Everything runs in two network namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 RUNS=${RUNS:-3}
+SCALE=${SCALE:-1}
 PEERS=${PEERS:-bird frr gobgp}
 BGPD=${BGPD:-target/release/caracal-bgpd}
 work=$(mktemp -d)
@@ -78,13 +81,16 @@ start() {
       ;;
     bird) inside bird -f -c "$work/bird.conf" -s "$work/bird.ctl" >"$work/bird.log" 2>&1 & ;;
     frr)
+      # Its daemons give up root for an account of their own, which has to be in the group of its sockets.
+      rm -rf "$work/frr"
       mkdir -p "$work/frr"
-      chmod 777 "$work" "$work/frr"
-      inside /usr/lib/frr/zebra -u root -g root -z "$work/frr/zserv.api" -i "$work/frr/zebra.pid" --vty_socket "$work/frr" \
+      chmod 755 "$work"
+      chmod 777 "$work/frr"
+      inside /usr/lib/frr/zebra -u frr -g frr -P 0 -z "$work/frr/zserv.api" -i "$work/frr/zebra.pid" --vty_socket "$work/frr" \
         >"$work/zebra.log" 2>&1 &
       daemon_pids+=($!)
       sleep 1
-      inside /usr/lib/frr/bgpd -u root -g root -z "$work/frr/zserv.api" -f "$work/frr.conf" -i "$work/frr/bgpd.pid" \
+      inside /usr/lib/frr/bgpd -u frr -g frr -P 0 -z "$work/frr/zserv.api" -f "$work/frr.conf" -i "$work/frr/bgpd.pid" \
         --vty_socket "$work/frr" >"$work/frr.log" 2>&1 &
       ;;
     gobgp) inside gobgpd -f "$work/gobgp.conf" --api-hosts unix://"$work/gobgp.sock" >"$work/gobgp.log" 2>&1 & ;;
@@ -154,25 +160,38 @@ print_values() {
 }
 
 conv="converge_cpu_s converge_s rss_mib updates_received withdraw_cpu_s"
-nodes="establish_all_s converge_s converge_cpu_s kib_per_peer churn_withdraw_ms_p50 churn_announce_ms_p50 idle_cpu_pct"
+dump="learn_cpu_s dump_complete_s dump_cpu_s rss_mib updates_received"
+nodes="establish_all_s converge_s start_cpu_s kib_per_peer churn_withdraw_ms_p50 churn_announce_ms_p50 idle_cpu_pct"
+
+# A size, or its part by SCALE.
+size() { local n=$(($1 / SCALE)); echo $((n > 0 ? n : 1)); }
 
 do_scenario() {
+  local nodes_count
+  nodes_count=$(size 500)
+  [ "$nodes_count" -ge 4 ] || nodes_count=4
   case $1 in
-    pass-100k) scenario "one peer to one, 100 k prefixes" "-senders 1 -receivers 1" "$conv" conv -prefixes 100000 ;;
-    pass-1m) scenario "one peer to one, 1 M prefixes" "-senders 1 -receivers 1" "$conv" conv -prefixes 1000000 ;;
-    packed-1m) scenario "the same in 1000 attribute sets" "-senders 1 -receivers 1" "$conv" conv -prefixes 1000000 -group 1000 ;;
+    pass-10k) scenario "one peer to one, 10 k prefixes" "-senders 1 -receivers 1" "$conv" conv -prefixes "$(size 10000)" ;;
+    pass-100k) scenario "one peer to one, 100 k prefixes" "-senders 1 -receivers 1" "$conv" conv -prefixes "$(size 100000)" ;;
+    pass-1m) scenario "one peer to one, 1 M prefixes" "-senders 1 -receivers 1" "$conv" conv -prefixes "$(size 1000000)" ;;
+    packed-1m) scenario "the same in 1000 attribute sets" "-senders 1 -receivers 1" "$conv" \
+      conv -prefixes "$(size 1000000)" -group 1000 ;;
+    ten-10k) scenario "ten peers, 1 k distinct each, all to all" "-senders 10 -receivers 1" "$conv" \
+      conv -senders 10 -prefixes "$(size 1000)" ;;
+    ten-100k) scenario "ten peers, 10 k distinct each, all to all" "-senders 10 -receivers 1" "$conv" \
+      conv -senders 10 -prefixes "$(size 10000)" ;;
     ten) scenario "ten peers, 100 k distinct each, all to all" "-senders 10 -receivers 1" "$conv" \
-      conv -senders 10 -prefixes 100000 ;;
+      conv -senders 10 -prefixes "$(size 100000)" ;;
     ten-same) scenario "ten peers, the same 100 k" "-senders 10 -receivers 1" "$conv" \
-      conv -senders 10 -prefixes 100000 -overlap ;;
-    late-1m) scenario "a new peer on a table of 1 M" "-senders 1 -receivers 1" "$conv" \
-      conv -prefixes 1000000 -late-receivers ;;
-    reflector) scenario "reflector with 500 clients, a block each" "-nodes 500 -rr" "$nodes" \
-      nodes -nodes 500 -ibgp -idle 10s ;;
-    mesh) scenario "one of 500 mesh members" "-nodes 500 -ibgp" "$nodes" \
-      nodes -nodes 500 -ibgp -reflect=false -idle 10s ;;
+      conv -senders 10 -prefixes "$(size 100000)" -overlap ;;
+    late-1m) scenario "a new peer on a table of 1 M" "-senders 1 -receivers 1" "$dump" \
+      conv -prefixes "$(size 1000000)" -late-receivers ;;
+    reflector) scenario "reflector with $nodes_count clients, a block each" "-nodes $nodes_count -rr" "$nodes" \
+      nodes -nodes "$nodes_count" -ibgp -idle 10s ;;
+    mesh) scenario "one of $nodes_count mesh members" "-nodes $nodes_count -ibgp" "$nodes" \
+      nodes -nodes "$nodes_count" -ibgp -reflect=false -idle 10s ;;
     kernel-100k) scenario "100 k prefixes into the kernel" "-senders 1 -fib" \
-      "fib_complete_s fib_cpu_s converge_cpu_s rss_mib" conv -prefixes 100000 -receivers 0 ;;
+      "fib_complete_s fib_cpu_s rss_mib" conv -prefixes "$(size 100000)" -receivers 0 ;;
     *) echo "bench-bgpd: unknown scenario '$1'" >&2; exit 2 ;;
   esac
 }
@@ -187,7 +206,7 @@ for kind in $PEERS; do
   esac || true
 done
 if [ $# = 0 ]; then
-  set -- pass-100k ten ten-same reflector mesh kernel-100k
+  set -- pass-10k pass-100k ten-10k ten-100k ten ten-same reflector mesh kernel-100k
   [ -z "${LONG:-}" ] || set -- "$@" pass-1m packed-1m late-1m
 fi
 for name in "$@"; do do_scenario "$name"; done
