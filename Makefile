@@ -108,6 +108,13 @@ bench-felix-core: ## the policy calculation alone: time and memory at the sizes 
 bench-bgpd: build ## bgpd beside BIRD, FRR and GoBGP (LONG=1: a million prefixes too)
 	@scripts/bench-bgpd.sh
 
+.PHONY: interop fuzz-bgpd
+interop: ## BGP sessions with BIRD, FRR, GoBGP and ExaBGP (docs/bgp-interop.md)
+	$(CARGO) test --locked -p caracal-bgpd --test interop -- --test-threads 4
+
+fuzz-bgpd: ## mutated messages and sessions from the corpus of fuzz/ (RUNS=1000000 SEED=1; the nightly fuzzer: fuzz/Cargo.toml)
+	CARACAL_FUZZ_RUNS=$(or $(RUNS),1000000) CARACAL_FUZZ_SEED=$(or $(SEED),1) $(CARGO) test --locked --release -p caracal-bgpd-core --test fuzz
+
 .PHONY: sim-bgpd
 sim-bgpd: ## BGP speakers against each other under faults from a seed (SEEDS=3000)
 	CARACAL_SIM_SEEDS=$(or $(SEEDS),3000) $(CARGO) test --locked -p caracal-bgpd-core --test speakers simulation -- --nocapture

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian or Ubuntu machine lacks, and nothing that it has.
-# Services that packages would start (BIRD) stay off: the lab starts its own in namespaces.
+# Services that packages would start (BIRD, FRR, GoBGP, ExaBGP) stay off: the lab and the tests start their own in
+# namespaces.
 set -euo pipefail
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -9,20 +10,29 @@ declare -A need=(
   [ip]=iproute2 [iptables]=iptables [ipset]=ipset [conntrack]=conntrack [ping]=iputils-ping
   [bird]=bird2 [gcc]=gcc [nft]=nftables [modprobe]=kmod
 )
+# Other BGP speakers, to be tested and measured beside: without them those tests are left out, and say so.
+declare -A beside=([vtysh]=frr [gobgpd]=gobgpd [exabgp]=exabgp [bgpdump]=bgpdump)
 packages=()
+extra=()
 for program in "${!need[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || packages+=("${need[$program]}")
+done
+for program in "${!beside[@]}"; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || extra+=("${beside[$program]}")
 done
 [ -e /usr/lib/cni/portmap ] || packages+=(containernetworking-plugins)
 [ -e /usr/include/string.h ] || packages+=(libc6-dev)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 
-if [ "${#packages[@]}" -gt 0 ]; then
-  if ! command -v apt-get >/dev/null; then
-    echo "missing programs of: ${packages[*]}; install them with your package manager and run again" >&2
-    exit 1
-  fi
-  echo "installing: ${packages[*]}"
+if [ "${#packages[@]}" -gt 0 ] && ! command -v apt-get >/dev/null; then
+  echo "missing programs of: ${packages[*]}; install them with your package manager and run again" >&2
+  exit 1
+fi
+
+install() { root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; }
+
+if [ "${#packages[@]}${#extra[@]}" != 00 ] && command -v apt-get >/dev/null; then
+  echo "installing: ${packages[*]} ${extra[*]}"
   policy=/usr/sbin/policy-rc.d
   made_policy=
   if [ ! -e "$policy" ]; then
@@ -32,11 +42,15 @@ if [ "${#packages[@]}" -gt 0 ]; then
   fi
   trap '[ -z "$made_policy" ] || root rm -f "$policy"' EXIT
   log=$(mktemp)
-  if ! { root apt-get update -q && root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
+  root apt-get update -q >"$log" 2>&1 || true
+  if [ "${#packages[@]}" -gt 0 ] && ! install "${packages[@]}" >>"$log" 2>&1; then
     tail -n 20 "$log" >&2
     echo "could not install: ${packages[*]}" >&2
     exit 1
   fi
+  for package in "${extra[@]}"; do
+    install "$package" >>"$log" 2>&1 || echo "could not install $package: what is tested beside it is left out" >&2
+  done
   rm -f "$log"
 fi
 
