@@ -11,6 +11,8 @@ use crate::output::Output;
 struct Tracked {
     users: usize,
     resolution: Option<Resolution>,
+    /// The shell has said something about it.
+    is_answered: bool,
 }
 
 /// All next hops that paths of peers use.
@@ -18,6 +20,8 @@ struct Tracked {
 pub(crate) struct NextHops {
     enabled: bool,
     tracked: BTreeMap<IpAddr, Tracked>,
+    /// How many of them the shell has said nothing about yet.
+    unanswered: usize,
 }
 
 impl NextHops {
@@ -27,6 +31,7 @@ impl NextHops {
             return false;
         }
         self.enabled = enabled;
+        self.unanswered = 0;
         for address in std::mem::take(&mut self.tracked).into_keys() {
             out.push_back(Output::UnwatchNextHop(address));
         }
@@ -39,6 +44,7 @@ impl NextHops {
             let tracked = self.tracked.entry(address).or_default();
             tracked.users += 1;
             if tracked.users == 1 {
+                self.unanswered += 1;
                 out.push_back(Output::WatchNextHop(address));
             }
         }
@@ -51,6 +57,7 @@ impl NextHops {
         {
             tracked.users -= 1;
             if tracked.users == 0 {
+                self.unanswered -= usize::from(!tracked.is_answered);
                 self.tracked.remove(&address);
                 out.push_back(Output::UnwatchNextHop(address));
             }
@@ -59,13 +66,21 @@ impl NextHops {
 
     /// Takes a report; true when it changes anything.
     pub(crate) fn report(&mut self, address: IpAddr, resolution: Option<Resolution>) -> bool {
-        match self.tracked.get_mut(&address) {
-            Some(tracked) if tracked.resolution != resolution => {
-                tracked.resolution = resolution;
-                true
-            }
-            _ => false,
+        let Some(tracked) = self.tracked.get_mut(&address) else {
+            return false;
+        };
+        if !tracked.is_answered {
+            tracked.is_answered = true;
+            self.unanswered -= 1;
         }
+        let is_new = tracked.resolution != resolution;
+        tracked.resolution = resolution;
+        is_new
+    }
+
+    /// Whether there is a next hop that nothing is known about yet.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        self.unanswered > 0
     }
 
     /// Cost of the way to the next hop; `None` when there is none, or none is known yet.

@@ -367,6 +367,11 @@ impl Table {
         }
     }
 
+    /// Whether there is a next hop that nothing is known about yet.
+    pub(crate) fn awaits_next_hops(&self) -> bool {
+        self.next_hops.awaits_answers()
+    }
+
     /// Turns next-hop tracking on or off.
     pub(crate) fn track_next_hops(&mut self, enabled: bool, out: &mut VecDeque<Output>) {
         if self.next_hops.enable(enabled, out) {

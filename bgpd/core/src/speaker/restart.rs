@@ -68,18 +68,22 @@ impl Speaker {
     ///
     /// Selection does not wait for peers that restart themselves (RFC 4724 §4.1: two would wait for each other). Their
     /// routes still come a moment later, and FRR says that it restarts in every OPEN of its first minutes: the kernel
-    /// routes of before stay until these have sent all, too.
+    /// routes of before stay until these have sent all, too. And both wait for what the kernel says of next hops: a route
+    /// whose next hop is not known yet would leave peers and kernel for a moment.
     pub(super) fn check_restart(&mut self) {
         if self.config.is_none() || self.stopped {
             return;
         }
         let waited_for = |peer: &&Peer| !peer.session.config.shutdown && !peer.is_complete;
+        let awaits_next_hops = self.table.awaits_next_hops();
         let deferred_for = |peer: &Peer| waited_for(&peer) && !peer.is_restarting;
         let Some(restart) = &mut self.restart else { return };
-        if restart.defers() && (restart.expired || !self.peers.values().any(deferred_for)) {
+        let is_deferred = awaits_next_hops || self.peers.values().any(deferred_for);
+        if restart.defers() && (restart.expired || !is_deferred) {
             restart.selects = true;
         }
-        if !restart.expired && self.peers.values().any(|peer| waited_for(&peer)) {
+        let is_waiting = awaits_next_hops || self.peers.values().any(|peer| waited_for(&peer));
+        if !restart.expired && is_waiting {
             return;
         }
         restart.selects = true;

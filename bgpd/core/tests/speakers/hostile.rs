@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use caracal_bgpd_core::input::ConnId;
+use caracal_bgpd_core::input::{ConnId, Resolution};
 use caracal_bgpd_core::output::Event;
 use caracal_bgpd_core::snapshot::{RouteQuery, SessionState};
 use caracal_bgpd_core::wire::capability::{Capabilities, GracefulRestart};
@@ -209,6 +209,32 @@ fn kernel_routes_wait_for_a_peer_that_restarts_too() {
     encode::end_of_rib(Family::Ipv4, &mut marker);
     by_hand.message(marker);
     assert!(by_hand.events.contains(&complete), "{:?}", by_hand.events);
+}
+
+// The kernel's answers come a moment after the routes.
+#[test]
+fn kernel_routes_wait_for_what_is_known_of_next_hops() {
+    let mut by_hand = ByHand::new();
+    by_hand.net.kill(0);
+    by_hand.net.nodes[0].config.track_next_hops = true;
+    by_hand.net.start(0, true);
+    by_hand.connect(usual());
+    by_hand.message(update(&FOUR));
+    let mut marker = Vec::new();
+    encode::end_of_rib(Family::Ipv4, &mut marker);
+    by_hand.message(marker);
+    let complete = Event::RestartComplete { missing: Vec::new() };
+    assert!(!by_hand.events.contains(&complete));
+    by_hand.input(Input::NextHop {
+        address: address(1).into(),
+        resolution: Some(Resolution {
+            metric: 0,
+            gateway: None,
+            interface: None,
+        }),
+    });
+    assert!(by_hand.events.contains(&complete), "{:?}", by_hand.events);
+    assert!(by_hand.net.best(0, "10.2.0.0/26").is_some());
 }
 
 // RFC 6793 §4.2.
