@@ -63,6 +63,7 @@ echo "== what ran"
 grep -E "^     Running |^   Doc-tests |^test result: " "$log" | awk '
   /Running|Doc-tests/ { name = $0; sub(/^ +/, "", name); sub(/ \(.*/, "", name) }
   /^test result/ { if ($4 + $6 > 0) printf "  %-60s %s passed, %s failed\n", name, $4, $6 }'
+grep -ho "NOT RUN: .*" "$log" | sort -u | sed 's/^/  /'
 [ "$suite" != all ] || [ "${CARACAL_TEST_KUBE:-0}" = 1 ] || echo "  NOT RUN: the suites against a real kube-apiserver: make test-kube"
 [ -z "$kube_missing" ] || echo "  NOT RUN: the suites against a real kube-apiserver, as $kube_missing is not built; build with: make kube-build"
 for command in "${failed_commands[@]:-}"; do [ -z "$command" ] || echo "  FAILED: $command"; done
