@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
-use super::links::{link_from, named, numbered, up_message, veth_message};
+use super::links::{link_from, named, up_message, veth_message};
 use super::{Link, MacAddr, Route, VethEnd};
 use super::{addresses::new_address_message, neighbours::permanent_message, routes::route_message};
 use crate::{Error, Result};

@@ -215,7 +215,7 @@ fn check_name(name: &str) -> Result<()> {
     ))
 }
 
-pub(super) fn numbered(index: u32) -> LinkMessage {
+fn numbered(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message
