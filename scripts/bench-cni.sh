@@ -15,8 +15,7 @@ for reference in ${CARACAL_REFERENCE_CNI:-} "$HOME"/.cache/caracal-k8s/*/cni /us
   [ -x "$reference/ptp" ] && [ -x "$reference/host-local" ] && break
 done
 [ -x "$reference/ptp" ] || { echo "bench-cni: no reference ptp and host-local: run make deps (containernetworking-plugins)" >&2; exit 1; }
-${CARGO:-cargo} build --locked --profile "$profile" -p caracal-cni --features bench --bins
-${CARGO:-cargo} build --locked --profile "$profile" -p caracal-apiserver --bins
+${CARGO:-cargo} build --locked --profile "$profile" -p caracal-cni -p caracal-apiserver --features caracal-cni/bench --bins
 # With PLUGINS the plugins of another folder are measured.
 plugins=${PLUGINS:-$(scripts/dist-cni.sh | tail -1)}
 [ "$(id -u)" = 0 ] && as_root=() || as_root=(sudo -E)
