@@ -3,6 +3,7 @@
 //! Owns what is looked at ([`seen`]) and what follows from it ([`findings`], pure). Never asks a node, never changes
 //! anything: each finding names the command that looks further or mends it.
 
+mod catalogue;
 mod findings;
 mod seen;
 #[cfg(test)]
@@ -18,7 +19,8 @@ use crate::error::Failure;
 use crate::terminal::Terminal;
 use crate::{form, table};
 
-use findings::{Finding, Severity, findings};
+use catalogue::Severity;
+use findings::{Finding, findings};
 use seen::Seen;
 
 /// Exit codes of these commands.

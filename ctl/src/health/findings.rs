@@ -1,7 +1,4 @@
 //! What is wrong, from what was seen. Pure.
-//!
-//! Each kind of finding has an identifier that never changes meaning and a heading of that name in `docs/findings.md`;
-//! [`CATALOGUE`] is the list, and a test holds the page to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,56 +7,12 @@ use caracal_api::selector::Selector;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
+use super::catalogue::Severity::{Fail, Warn};
+use super::catalogue::{CATALOGUE, Severity};
 use super::seen::{Seen, condition, is_ready};
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Severity {
-    /// Traffic is lost, or pods do not start.
-    Fail,
-    /// It will be, or something is without effect.
-    Warn,
-}
-
-/// A kind of finding.
-#[derive(Debug)]
-pub(super) struct Known {
-    pub(super) id: &'static str,
-    pub(super) severity: Severity,
-    /// What it means, for the documentation.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the test that holds the page to the list reads it")
-    )]
-    pub(super) title: &'static str,
-}
-
-const fn known(id: &'static str, severity: Severity, title: &'static str) -> Known {
-    Known { id, severity, title }
-}
-
-use Severity::{Fail, Warn};
-
-/// All kinds of findings.
-pub(super) const CATALOGUE: &[Known] = &[
-    known("CRC-API-001", Fail, "the definitions are not installed"),
-    known("CRC-API-002", Warn, "the datastore is locked"),
-    known("CRC-NODE-001", Fail, "a node without agent"),
-    known("CRC-NODE-002", Fail, "an agent that is not ready"),
-    known("CRC-NODE-003", Fail, "a node without address"),
-    known("CRC-NODE-004", Fail, "two nodes with one address"),
-    known("CRC-NODE-005", Fail, "a node whose network is unavailable"),
-    known("CRC-NODE-006", Fail, "a node that is not ready"),
-    known("CRC-IPAM-001", Fail, "no pool gives addresses"),
-    known("CRC-IPAM-002", Warn, "a pool gives no addresses"),
-    known("CRC-IPAM-003", Warn, "addresses run out"),
-    known("CRC-IPAM-004", Warn, "addresses do not agree with pods"),
-    known("CRC-BGP-001", Warn, "a peer that no node has"),
-    known("CRC-BGP-002", Fail, "a node without session"),
-    known("CRC-BGP-003", Warn, "a session is down"),
-    known("CRC-BGP-004", Fail, "nothing carries routes"),
-    known("CRC-POL-001", Warn, "a policy in a tier that is not there"),
-];
+/// The condition in which a node's agent says what is wrong while it forwards.
+const DEGRADED: &str = "CaracalDegraded";
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +143,14 @@ fn of_node(seen: &Seen, node: &Node, found: &mut Found) {
     if let Some(("True", reason, message)) = condition(node, "NetworkUnavailable") {
         found.node(
             "CRC-NODE-005",
+            name,
+            joined(reason, message),
+            format!("kubectl describe node {name}"),
+        );
+    }
+    if let Some(("True", reason, message)) = condition(node, DEGRADED) {
+        found.node(
+            "CRC-NODE-007",
             name,
             joined(reason, message),
             format!("kubectl describe node {name}"),

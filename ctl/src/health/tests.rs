@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::findings::{CATALOGUE, Finding, findings};
+use super::catalogue::CATALOGUE;
+use super::findings::{Finding, findings};
 use super::seen::Seen;
 use super::{overview, rows, text};
 
@@ -112,6 +113,12 @@ fn each_fault_is_named_by_its_own_identifier() {
     names("CRC-NODE-006", "node b: KubeletNotReady: because", |seen| {
         let mut value = node("b", "10.0.0.2/24");
         value["status"]["conditions"] = json!([condition("Ready", "False", "KubeletNotReady")]);
+        seen.nodes[1] = object(value);
+    });
+    names("CRC-NODE-007", "node b: PeersAway: because", |seen| {
+        let mut value = node("b", "10.0.0.2/24");
+        value["status"]["conditions"] =
+            json!([{"type": "Ready", "status": "True"}, condition("CaracalDegraded", "True", "PeersAway")]);
         seen.nodes[1] = object(value);
     });
     names("CRC-IPAM-001", "no IPPool", |seen| seen.pools.clear());
