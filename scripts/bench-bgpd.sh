@@ -2,8 +2,8 @@
 # Measures caracal-bgpd beside BIRD, FRR and GoBGP, in one run, and prints figures and ratios.
 #   bench-bgpd.sh [SCENARIO...]     default: all but the long ones
 # RUNS=5 runs of each (median is printed), PEERS="bird frr gobgp" beside which, LONG=1 for a million prefixes,
-# SCALE=100 for a hundredth of all sizes, to see that everything works. Three runs of the default take about half an
-# hour on two cores, most of it GoBGP's; LONG=1 adds an hour and a half.
+# SCALE=100 for a hundredth of all sizes, to see that everything works. Three runs of the default take about fifty
+# minutes on two cores, most of it GoBGP with ten peers; LONG=1 adds about as much.
 # Programs that are not installed are left out, and the table says so. Everything runs in two network namespaces.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -4,12 +4,13 @@
 //! in order before the next input is taken. Nothing here waits for a socket, the kernel or the API.
 
 mod cluster;
+mod error;
 mod failure_detection;
 mod restart;
 mod sockets;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use caracal_bgpd_compile::{Host, Problem};
@@ -28,6 +29,7 @@ use crate::record::Recorder;
 use crate::transport::{Queued, Sockets};
 
 pub use cluster::Cluster;
+pub use error::Error;
 use failure_detection::FailureDetection;
 
 /// Housekeeping: status into metrics and health, listening again where it failed.
@@ -66,41 +68,6 @@ pub struct Options {
     pub mrt_updates: Option<PathBuf>,
 }
 
-/// Why the speaker could not start, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Kernel routes cannot be read.
-    #[error("kernel routes; is this process allowed to use netlink (CAP_NET_ADMIN)?")]
-    Kernel(#[source] caracal_linux::Error),
-    /// The control socket cannot be made.
-    #[error("control socket {path}")]
-    Control {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The MRT file cannot be written.
-    #[error("MRT file {path}")]
-    Mrt {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The record cannot be written.
-    #[error("record")]
-    Record(#[from] crate::record::Error),
-    /// Signals cannot be caught.
-    #[error("signals cannot be caught")]
-    Signals(#[source] std::io::Error),
-    /// A task that must not end has ended.
-    #[error("the {0} task ended; the process ends too, so that it is started anew")]
-    Task(&'static str),
-}
-
 /// Runs a speaker until a signal ends it. Kernel routes stay when it ends.
 ///
 /// # Errors
@@ -133,7 +100,7 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
         detection: FailureDetection::new(bfd),
         monitor: Monitor::new(
             options.bmp.map(Station::start),
-            options.mrt_updates.as_deref().map(open_mrt).transpose()?,
+            options.mrt_updates.as_deref().map(error::open_mrt).transpose()?,
         ),
         config: None,
         problems: Vec::new(),
@@ -193,13 +160,6 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
             }
         }
     }
-}
-
-fn open_mrt(path: &Path) -> Result<mrt::Writer, Error> {
-    mrt::Writer::open(path).map_err(|source| Error::Mrt {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 struct Owner {

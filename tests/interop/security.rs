@@ -5,6 +5,12 @@ use super::foreign::{Kind, Route, Setup, wait_received, wait_up, with_each};
 use super::lab::{Lab, holds_within};
 use super::raw::Raw;
 
+/// Whether the daemon waits, so that one side alone dials. ExaBGP listens on no port unless it is told to by its
+/// environment.
+fn is_passive(kind: Kind, we_wait: bool) -> bool {
+    !we_wait && kind != Kind::ExaBgp
+}
+
 #[test]
 fn the_right_password_opens_a_session_from_either_side() {
     for passive in [false, true] {
@@ -13,6 +19,7 @@ fn the_right_password_opens_a_session_from_either_side() {
             let dut = Dut::start(lab, &peer(0, false, 65001, &more), ROUTES, "");
             let setup = Setup {
                 password: Some("secret"),
+                passive: is_passive(kind, passive),
                 ..Setup::new(0, vec![Route::plain("10.200.1.0/26")])
             };
             let other = kind.start(lab, setup);
@@ -49,6 +56,7 @@ fn ttl_security_works_from_both_sides() {
             let dut = Dut::start(lab, &peer(0, false, 65001, &more), ROUTES, "");
             let setup = Setup {
                 ttl_security: true,
+                passive: is_passive(kind, passive),
                 ..Setup::new(0, vec![Route::plain("10.200.1.0/26")])
             };
             let other = kind.start(lab, setup);
