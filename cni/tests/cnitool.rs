@@ -22,7 +22,10 @@ use caracal_datastore::ListOptions;
 use serde_json::{Value, json};
 use support::{Container, Node};
 
-const REFERENCE: &str = "/usr/lib/cni";
+/// Where the reference plugins are.
+fn reference() -> String {
+    std::env::var("CARACAL_REFERENCE_CNI").unwrap_or_else(|_| "/usr/lib/cni".to_owned())
+}
 const MODULE: &str = "github.com/containernetworking/cni/cnitool@v1.3.1";
 
 fn cnitool() -> Option<&'static Path> {
@@ -57,7 +60,7 @@ fn ready(plugins: &[&str]) -> Option<&'static Path> {
     let tool = cnitool();
     let missing = plugins
         .iter()
-        .find(|name| !Path::new(REFERENCE).join(name).is_file());
+        .find(|name| !Path::new(&reference()).join(name).is_file());
     if tool.is_none() || missing.is_some() {
         eprintln!(
             "SKIPPED: cnitool ({tool:?}) or a reference plugin ({missing:?}) is missing: run make deps, install Go"
@@ -117,7 +120,12 @@ fn run(
     command.env_clear().env("PATH", std::env::var("PATH").unwrap());
     command.env(
         "CNI_PATH",
-        format!("{}:{REFERENCE}:{}", own.display(), node.folder.path().display()),
+        format!(
+            "{}:{}:{}",
+            own.display(),
+            reference(),
+            node.folder.path().display()
+        ),
     );
     command
         .env("NETCONFPATH", node.path("net.d"))

@@ -17,7 +17,7 @@ use crate::step::{Step, is_left_out};
 const FILE: &str = "journal.json";
 const LOCK: &str = "lock";
 /// What the handle of a journal begins with.
-const HANDLE_PREFIX: &str = "caracal-reserve-";
+pub(super) const HANDLE_PREFIX: &str = "caracal-reserve-";
 /// The form of the file.
 const VERSION: u32 = 1;
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use caracal_api::v3::{IPAMBlock, IPPoolAllowedUse};
 use ipnet::IpNet;
 
-use super::journal::{State, Taken, lock};
+use super::journal::{HANDLE_PREFIX, State, Taken, lock};
 use super::transfer::{Transfer, Transferred};
 use super::{NOTE, Reserve};
 use crate::block::{Assignment, Block, Owner, Release, handle_of};
@@ -281,7 +281,10 @@ impl Reserve {
             for (address, attribute) in block.assignments() {
                 let of_node = attribute.secondary.get("node") == Some(&self.node);
                 let handle = handle_of(attribute).unwrap_or_default();
-                if !of_node || handle == own || Claimant::of(attribute) != Claimant::Reserve {
+                // A node keeps addresses for other uses too.
+                let of_a_journal = handle.starts_with(HANDLE_PREFIX);
+                if !of_node || handle == own || !of_a_journal || Claimant::of(attribute) != Claimant::Reserve
+                {
                     continue;
                 }
                 if in_use.contains(&address) {
