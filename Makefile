@@ -44,8 +44,9 @@ docs-chart: ## write docs/reference/chart-values.md from the chart's values
 bench-ctl: ## caracalctl beside kubectl: get and apply of 1,000 policies (docs/performance.md)
 	$(CARGO) build --locked --release -p caracal-apiserver -p caracal-ctl
 	@scripts/bench-ctl.sh
-reference: ## write docs/reference from the definitions, and from the agent's table of parameters
+reference: ## write docs/reference and docs/node.md's variables from the definitions and tables in the code
 	$(CARGO) run --locked -q -p xtask -- resources
+	CARACAL_WRITE_REFERENCE=1 $(CARGO) test --locked -q -p caracal-node --lib the_documentation_has_the_table
 	CARACAL_WRITE_REFERENCE=1 $(CARGO) test --locked -q -p caracal-felix-core --test reference
 
 test-unit: ## what needs neither root nor network

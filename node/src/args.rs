@@ -80,11 +80,14 @@ pub enum Command {
     Health(HealthArgs),
     /// Mark this node as without network, as before its shutdown.
     Shutdown,
-    /// Take this node out of the fabric's paths before it ends (RFC 8326).
+    /// Take this node out of other nodes' and routers' paths, before it ends (RFC 8326).
     Drain {
-        /// How long to wait for other nodes to choose other paths before this command ends.
+        /// How long to wait for others to choose other paths before this command ends.
         #[arg(long, value_name = "SECONDS", default_value_t = 5)]
         wait: u16,
+        /// Put this node back.
+        #[arg(long)]
+        undo: bool,
     },
     /// What Calico's init container mounts is not needed here: does nothing.
     Init {

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use caracal_api::net::overlaps;
 use caracal_api::v3::{
-    BGPConfiguration, BGPConfigurationSpec, FelixConfiguration, FelixConfigurationSpec, GoDuration, IPPool,
-    IPPoolSpec,
+    BGPConfiguration, BGPConfigurationSpec, ClusterInformation, FelixConfiguration, FelixConfigurationSpec,
+    GoDuration, IPPool, IPPoolSpec,
 };
 use caracal_datastore::{Client, Error, ListOptions, Object};
 use ipnet::{IpNet, Ipv4Net};
@@ -22,6 +22,8 @@ const POOL_V4: &str = "default-ipv4-ippool";
 const POOL_V6: &str = "default-ipv6-ippool";
 /// Name of the configuration that counts for all nodes.
 const GLOBAL: &str = "default";
+/// Attempts against other nodes that start at the same time.
+const CONFLICTS_MAX: usize = 10;
 
 /// Where the ranges of pools may come from, beside the environment.
 #[derive(Clone, Default, Debug)]
@@ -162,6 +164,44 @@ pub async fn ensure_configuration(client: &Client) -> Result<(), Error> {
     .await
 }
 
+/// Adds words to the ClusterInformation's `clusterType`, by which tools tell what a cluster is made of.
+///
+/// # Errors
+/// Any failed request.
+pub async fn ensure_cluster_type(client: &Client, words: &[&str]) -> Result<(), Error> {
+    for _ in 0..CONFLICTS_MAX {
+        let Some(mut information) = client.get::<ClusterInformation>(None, GLOBAL).await? else {
+            return Ok(());
+        };
+        let Some(cluster_type) = with_words(&information.spec.cluster_type, words) else {
+            return Ok(());
+        };
+        information.spec.cluster_type = cluster_type;
+        match client.update(&information).await {
+            // Another node was first: it may have added the words.
+            Err(error) if error.is_conflict() => {}
+            result => return result.map(drop),
+        }
+    }
+    Ok(())
+}
+
+/// The list with the words that it lacks; `None` when it lacks none.
+fn with_words(list: &str, words: &[&str]) -> Option<String> {
+    let mut all: Vec<&str> = list.split(',').filter(|word| !word.is_empty()).collect();
+    let before = all.len();
+    for word in words
+        .iter()
+        .map(|word| word.trim())
+        .filter(|word| !word.is_empty())
+    {
+        if !all.contains(&word) {
+            all.push(word);
+        }
+    }
+    (all.len() > before).then(|| all.join(","))
+}
+
 async fn ensure<K: Object>(client: &Client, object: &K) -> Result<(), Error> {
     if client.get::<K>(None, GLOBAL).await?.is_none() {
         create(client, object).await?;
@@ -260,6 +300,16 @@ mod tests {
         };
         assert!(pools(&[], &existing, &no_ipv6).is_empty());
         assert!(pools(&[("NO_DEFAULT_POOLS", "true")], &[], &Hints::default()).is_empty());
+    }
+
+    #[test]
+    fn words_are_added_once() {
+        assert_eq!(
+            with_words("k8s,kdd", &["bgp", "k8s", " "]).unwrap(),
+            "k8s,kdd,bgp"
+        );
+        assert_eq!(with_words("k8s,bgp", &["bgp"]), None);
+        assert_eq!(with_words("", &["k8s"]).unwrap(), "k8s");
     }
 
     #[test]

@@ -253,7 +253,7 @@ fn first(
 }
 
 /// Why other nodes cannot send to an address, whatever the method.
-fn useless(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn useless(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => is_link_local_v6(address),

@@ -16,7 +16,7 @@ use crate::detect::{Family, Method};
 use values::Reader;
 
 pub use pools::{PoolWish, PoolWishes, Range};
-pub use table::{VARIABLES, Variable};
+pub use table::{VARIABLES, Variable, markdown};
 
 /// Where bgpd routes, or who else does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

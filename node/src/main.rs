@@ -17,7 +17,7 @@ use caracal_node::install::{self, Places};
 use caracal_node::run::{self, Daemons, Settings};
 use caracal_node::startup::Startup;
 use caracal_node::supervise::Patience;
-use caracal_node::{condition, probe};
+use caracal_node::{condition, drain};
 use clap::Parser as _;
 
 /// Where felix answers, as Calico's does.
@@ -60,7 +60,7 @@ async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
         Some(Command::Startup) => startup(common, environment).await,
         Some(Command::InstallCni) => install_cni(common, &environment, &variables).await,
         Some(Command::Shutdown) => shutdown(common, &environment).await,
-        Some(Command::Drain { wait }) => drain(common, wait).await,
+        Some(Command::Drain { wait, undo }) => drain(common, &environment, wait, undo).await,
         Some(Command::Init { .. }) => {
             tracing::info!("nothing needs to be mounted for this node");
             Ok(())
@@ -202,19 +202,25 @@ async fn shutdown(common: &Common, environment: &Environment) -> anyhow::Result<
     Ok(())
 }
 
-async fn drain(common: &Common, wait: u16) -> anyhow::Result<()> {
-    let answer = probe::ask(
-        &common.bgpd_control,
-        "{\"request\":\"drain\"}\n",
-        COMMAND_PATIENCE,
-    )
-    .await;
-    if let Err(error) = answer {
-        bail!("this node is not drained: {error}");
+async fn drain(common: &Common, environment: &Environment, wait: u16, undo: bool) -> anyhow::Result<()> {
+    if environment.backend != Backend::Bird {
+        bail!("this node has no BGP speaker that could be drained (CALICO_NETWORKING_BACKEND)");
+    }
+    let client = Client::connect(&connect_options(common)).await?;
+    let write = drain::write(&client, &environment.kubernetes_node, !undo);
+    tokio::time::timeout(COMMAND_PATIENCE, write)
+        .await
+        .context("the API does not answer")??;
+    drain::taken(&common.bgpd_control, !undo, COMMAND_PATIENCE)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    if undo {
+        tracing::info!("peers are told that this node's paths are as good as before");
+        return Ok(());
     }
     tracing::info!(
         wait_s = wait,
-        "peers were told to prefer other paths; waiting for them"
+        "peers are told to prefer other paths; waiting for them"
     );
     tokio::time::sleep(Duration::from_secs(wait.into())).await;
     Ok(())

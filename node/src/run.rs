@@ -4,6 +4,7 @@
 //! is away must still serve the pods that it had.
 
 mod tokens;
+mod tunnels;
 mod watcher;
 
 use std::collections::BTreeMap;
@@ -92,6 +93,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             requests,
         },
     ));
+    tasks.spawn(tunnels::keep(settings.clone(), client.clone()));
     tasks.spawn(tokens::keep_fresh(settings.clone(), client));
     children::keep_running(settings.programs, settings.patience, report, asked).await?;
     tracing::info!("every process has ended");

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 
 use crate::address::{self, Decision, NotFound};
 use crate::defaults::{self, Hints};
-use crate::detect::{Family, Interface, is_internal};
-use crate::environment::{Backend, Environment, Source};
+use crate::detect::{Family, Interface, is_internal, useless};
+use crate::environment::{Backend, Environment, Range, Source};
 use crate::{files, host};
 
 const KUBE_SYSTEM: &str = "kube-system";
@@ -179,11 +179,9 @@ impl Startup {
                     .addresses
                     .iter()
                     .map(IpNet::addr)
-                    .filter(|address| {
-                        Family::ALL
-                            .into_iter()
-                            .any(|family| asked(family) && family.has(*address))
-                    })
+                    .filter(|address| Family::ALL.into_iter().any(|one| asked(one) && one.has(*address)))
+                    // They come and go with the link, and nobody elsewhere can use them.
+                    .filter(|address| useless(*address).is_none())
                     .map(|address| address.to_string())
                     .collect(),
             })
@@ -206,30 +204,37 @@ impl Startup {
 
     /// Pools and configuration, where a cluster has none.
     async fn objects(&self) -> Result<(), Error> {
-        let hints = Hints {
-            kubeadm: self.kubeadm().await?,
-            in_use: in_use(&self.netlink).await?,
-            no_ipv6: !Path::new("/proc/sys/net/ipv6").exists(),
-        };
-        for pool in defaults::ensure_pools(&self.client, &self.environment.pools, &hints).await? {
-            tracing::info!(pool, "default pool made");
+        let kubeadm = self.kubeadm().await?;
+        let mut words: Vec<&str> = self.environment.cluster_type.split(',').collect();
+        if kubeadm.is_some() {
+            words.push("kubeadm");
+        }
+        defaults::ensure_cluster_type(&self.client, &words).await?;
+        let pools = &self.environment.pools;
+        // A cluster whose pools come from elsewhere need not let its nodes read them for that.
+        if pools.v4.range != Range::None || pools.v6.range != Range::None {
+            let hints = Hints {
+                kubeadm: kubeadm.unwrap_or_default(),
+                in_use: in_use(&self.netlink).await?,
+                no_ipv6: !Path::new("/proc/sys/net/ipv6").exists(),
+            };
+            for pool in defaults::ensure_pools(&self.client, pools, &hints).await? {
+                tracing::info!(pool, "default pool made");
+            }
         }
         defaults::ensure_configuration(&self.client).await?;
         Ok(())
     }
 
-    /// kubeadm's podSubnet, where this account may read it.
-    async fn kubeadm(&self) -> Result<Vec<IpNet>, Error> {
-        match self
+    /// kubeadm's podSubnet, in a cluster that kubeadm made and where this account may read it.
+    async fn kubeadm(&self) -> Result<Option<Vec<IpNet>>, Error> {
+        let found = self
             .client
             .get::<ConfigMap>(Some(KUBE_SYSTEM), KUBEADM_CONFIG)
-            .await
-        {
-            Ok(map) => Ok(map
-                .and_then(|map| map.data)
-                .map(|data| defaults::pod_subnets(&data))
-                .unwrap_or_default()),
-            Err(error) if error.is_forbidden() => Ok(Vec::new()),
+            .await;
+        match found {
+            Ok(map) => Ok(map.map(|map| defaults::pod_subnets(&map.data.unwrap_or_default()))),
+            Err(error) if error.is_forbidden() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

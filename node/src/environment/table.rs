@@ -152,3 +152,21 @@ pub const VARIABLES: &[Variable] = &[
         "how often the token is made anew",
     ),
 ];
+
+/// The list as a table of the documentation.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = "| Variable | Without it | Meaning |\n|---|---|---|\n".to_owned();
+    for variable in VARIABLES {
+        let default = if variable.default.is_empty() {
+            "-"
+        } else {
+            variable.default
+        };
+        text.push_str(&format!(
+            "| `{}` | {default} | {} |\n",
+            variable.name, variable.meaning
+        ));
+    }
+    text
+}

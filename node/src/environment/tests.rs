@@ -119,3 +119,19 @@ fn every_variable_that_is_read_is_in_the_table() {
         }
     }
 }
+
+/// `CARACAL_WRITE_REFERENCE=1` (`make reference`) writes the table anew.
+#[test]
+fn the_documentation_has_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/node.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (start, end) = ("<!-- variables -->\n", "<!-- end of variables -->");
+    let (before, rest) = text.split_once(start).unwrap();
+    let (table, after) = rest.split_once(end).unwrap();
+    let wanted = markdown();
+    if std::env::var_os("CARACAL_WRITE_REFERENCE").is_some() {
+        std::fs::write(path, format!("{before}{start}{wanted}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(table, wanted, "run `make reference`");
+    }
+}
