@@ -40,8 +40,13 @@ build() {
   esac
   local plugins=$profile
   [ "$profile" = dist ] && plugins=dist-cni
-  $cargo build --locked --profile "$profile" --target "$triple" "${daemons[@]}" --bins >&2
-  $cargo build --locked --profile "$plugins" --target "$triple" -p caracal-cni --bins >&2
+  if [ "$plugins" = "$profile" ]; then
+    # At once: alone the plugins would need their dependencies with other features, and build them again.
+    $cargo build --locked --profile "$profile" --target "$triple" "${daemons[@]}" -p caracal-cni --bins >&2
+  else
+    $cargo build --locked --profile "$profile" --target "$triple" "${daemons[@]}" --bins >&2
+    $cargo build --locked --profile "$plugins" --target "$triple" -p caracal-cni --bins >&2
+  fi
   dir=$folder/$triple/images
   mkdir -p "$dir"
   for name in caracal-node caracal-felix caracal-bgpd caracal-controllers caracalctl; do

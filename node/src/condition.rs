@@ -59,7 +59,7 @@ pub struct Conditions {
 impl Conditions {
     /// The conditions to write for a verdict; empty when what is written still holds.
     pub fn due(&mut self, verdict: &Verdict, now: Instant) -> Vec<Condition> {
-        self.broken_since = match (verdict.forwards(), self.broken_since) {
+        self.broken_since = match (verdict.obstacles.is_empty(), self.broken_since) {
             (true, _) => None,
             (false, since) => since.or(Some(now)),
         };
@@ -110,12 +110,8 @@ impl Conditions {
 }
 
 fn degraded(verdict: &Verdict) -> Condition {
-    let causes: Vec<&str> = verdict
-        .obstacles
-        .iter()
-        .chain(&verdict.degraded)
-        .map(String::as_str)
-        .collect();
+    let mut causes = verdict.reasons();
+    causes.extend(verdict.degraded.iter().map(String::as_str));
     let (status, reason, message) = match (causes.is_empty(), verdict.forwards()) {
         (true, _) => {
             let (up, all) = verdict.peers;
@@ -185,6 +181,7 @@ mod tests {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         Verdict {
             obstacles: owned(obstacles),
+            isolated: None,
             degraded: owned(degraded),
             peers: (4, 5),
         }
@@ -255,6 +252,22 @@ mod tests {
         assert_eq!(
             step(&mut conditions, &verdict(&[], &["tor3 is down"]), at(11)),
             ["CaracalDegraded=true ForwardsPartly"]
+        );
+    }
+
+    #[test]
+    fn the_node_that_is_left_alone_goes_on_taking_pods() {
+        let alone = Verdict {
+            isolated: Some("1 of 1 BGP peers are down".to_owned()),
+            ..Verdict::default()
+        };
+        let told = step(&mut Conditions::default(), &alone, Instant::now());
+        assert_eq!(
+            told,
+            [
+                "NetworkUnavailable=false CalicoIsUp",
+                "CaracalDegraded=true DoesNotForward"
+            ]
         );
     }
 

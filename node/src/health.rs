@@ -36,8 +36,11 @@ pub struct Bgpd {
 /// What follows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Verdict {
-    /// Why this node does not forward; empty if it does.
+    /// Why this node does not do its work; empty if it does.
     pub obstacles: Vec<String>,
+    /// Every peer is away: pods of this node reach each other only. The reason may be that the others are gone, so this
+    /// alone does not keep pods away from the node that is left.
+    pub isolated: Option<String>,
     /// What is wrong beside that.
     pub degraded: Vec<String>,
     /// Peers that exchange routes, and all.
@@ -48,7 +51,14 @@ impl Verdict {
     /// This node forwards.
     #[must_use]
     pub const fn forwards(&self) -> bool {
-        self.obstacles.is_empty()
+        self.obstacles.is_empty() && self.isolated.is_none()
+    }
+
+    /// Why it does not.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<&str> {
+        let all = self.obstacles.iter().chain(&self.isolated);
+        all.map(String::as_str).collect()
     }
 }
 
@@ -87,7 +97,7 @@ fn peers(bgpd: &Bgpd, verdict: &mut Verdict) {
     }
     let text = told(&down, speaker.peers.len());
     if down.len() == speaker.peers.len() {
-        verdict.obstacles.push(text);
+        verdict.isolated = Some(text);
     } else {
         verdict.degraded.push(text);
     }
@@ -166,11 +176,8 @@ mod tests {
         }
         let verdict = judge(&observed(five.clone()));
         assert!(!verdict.forwards());
-        assert!(
-            verdict.obstacles[0].ends_with("and 2 more"),
-            "{:?}",
-            verdict.obstacles
-        );
+        assert!(verdict.obstacles.is_empty());
+        assert!(verdict.reasons()[0].ends_with("and 2 more"), "{verdict:?}");
         five[4].routes_stale = true;
         assert!(
             judge(&observed(five)).forwards(),

@@ -250,7 +250,7 @@ async fn health(
                 felix_ready: Ok(()),
                 ..observed.clone()
             };
-            problems.extend(judge(&sessions).obstacles);
+            problems.extend(judge(&sessions).reasons().into_iter().map(ToOwned::to_owned));
         }
     }
     for problem in &problems {

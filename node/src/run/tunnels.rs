@@ -44,7 +44,7 @@ pub(super) async fn keep(settings: Settings, mut client: watch::Receiver<Option<
     let tunnels = Tunnels::new(client.clone(), &environment.node, &environment.kubernetes_node);
     let mut pause = RETRY_MIN;
     loop {
-        match tunnels.ensure().await {
+        match Box::pin(tunnels.ensure()).await {
             Ok(_) => {
                 pause = RETRY_MIN;
                 if changes.next().await.is_none() {

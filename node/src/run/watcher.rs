@@ -87,7 +87,7 @@ pub(super) async fn watch(settings: Settings, reporters: Reporters, sources: Sou
     let environment = &settings.environment;
     let mut conditions = Conditions::default();
     let mut silence = Silence::default();
-    let mut said: Option<Vec<String>> = None;
+    let mut said = None;
     loop {
         let steps = sources.steps.borrow().clone();
         let observed = observe(&settings.daemons, environment.backend, steps).await;
@@ -113,7 +113,7 @@ fn report(reporters: &Reporters, observed: &Observed, verdict: &Verdict) {
     reporters
         .steps
         .report(true, steps.is_ok(), steps.err().cloned().unwrap_or_default());
-    let mut detail: Vec<&str> = verdict.obstacles.iter().map(String::as_str).collect();
+    let mut detail = verdict.reasons();
     detail.extend(verdict.degraded.iter().map(String::as_str));
     reporters
         .forwarding
@@ -121,16 +121,17 @@ fn report(reporters: &Reporters, observed: &Observed, verdict: &Verdict) {
 }
 
 /// Says what changed, once.
-fn tell(verdict: &Verdict, said: &mut Option<Vec<String>>) {
-    if said.as_ref() == Some(&verdict.obstacles) {
+fn tell(verdict: &Verdict, said: &mut Option<bool>) {
+    let forwards = verdict.forwards();
+    if *said == Some(forwards) {
         return;
     }
-    if verdict.forwards() {
+    *said = Some(forwards);
+    if forwards {
         tracing::info!("this node forwards");
-    } else if said.as_ref().is_none_or(Vec::is_empty) {
-        tracing::warn!(because = %verdict.obstacles.join("; "), "this node does not forward");
+    } else {
+        tracing::warn!(because = %verdict.reasons().join("; "), "this node does not forward");
     }
-    *said = Some(verdict.obstacles.clone());
 }
 
 async fn write(client: &Client, node: &str, conditions: &mut Conditions, verdict: &Verdict) {
