@@ -1,7 +1,7 @@
 //! Netfilter's netlink: one socket, length-checked attributes, acknowledged requests, dumps.
 //!
-//! Owns framing only; what a message means is the business of [`ipset`](crate::ipset) and
-//! [`conntrack`](crate::conntrack). The kernel answers these requests while they are being sent, so the socket is a
+//! Owns framing only; what a message means is the business of [`ipset`](crate::ipset),
+//! [`nftables`](crate::nftables) and [`conntrack`](crate::conntrack). The kernel answers these requests while they are being sent, so the socket is a
 //! blocking one with a timeout, and no task waits longer than the kernel works.
 //! Source: `linux/netlink.h`, `linux/netfilter/nfnetlink.h`.
 
@@ -18,8 +18,10 @@ use crate::{Error, Result};
 
 pub(crate) const NLM_F_REQUEST: u16 = 0x1;
 pub(crate) const NLM_F_ACK: u16 = 0x4;
+pub(crate) const NLM_F_REPLACE: u16 = 0x100;
 pub(crate) const NLM_F_EXCL: u16 = 0x200;
 pub(crate) const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_APPEND: u16 = 0x800;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
@@ -61,6 +63,16 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Connection {
     socket: Socket,
     sequence: u32,
+    port: u32,
+}
+
+/// A message of a batch that the kernel refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Its place in the batch, counted from zero; none when the batch as a whole was refused.
+    pub index: Option<usize>,
+    /// The kernel's verdict.
+    pub errno: i32,
 }
 
 impl Connection {
@@ -68,7 +80,7 @@ impl Connection {
     pub(crate) fn open() -> Result<Self> {
         let failed = |e| Error::io("open a netfilter netlink socket", e);
         let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed)?;
-        socket.bind_auto().map_err(failed)?;
+        let port = socket.bind_auto().map_err(failed)?.port_number();
         // Best effort: without CAP_NET_ADMIN every request is refused anyway.
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES);
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
@@ -77,12 +89,51 @@ impl Connection {
         let seconds = i64::try_from(ANSWER_TIMEOUT.as_secs()).unwrap_or(i64::MAX);
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(seconds, 0))
             .map_err(|e| Error::kernel("set the timeout of a netlink socket", e as i32))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self {
+            socket,
+            sequence: 0,
+            port,
+        })
     }
 
     /// Connects in another namespace, and stays there.
     pub(crate) fn open_in(netns: &NetNs) -> Result<Self> {
         netns.run(Self::open)?
+    }
+
+    /// The number by which the kernel names this connection in notifications of what it did.
+    pub(crate) const fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Sends messages that take effect together or not at all: `bytes` are whole messages, of which the first begins
+    /// and the last ends the batch, and the last but one asks for an acknowledgement. An empty answer is success.
+    pub(crate) fn batch(&mut self, what: &str, bytes: &mut [u8]) -> Result<Vec<Refused>> {
+        let first = self.sequence.wrapping_add(1);
+        let count = number(bytes, first);
+        self.sequence = self.sequence.wrapping_add(count);
+        let awaited = self.sequence.wrapping_sub(1);
+        self.socket
+            .send_to(bytes, &SocketAddr::new(0, 0), 0)
+            .map_err(|e| Error::io(what, e))?;
+        let mut refused = Vec::new();
+        loop {
+            let datagram = self.receive(what)?;
+            for message in messages(&datagram).filter(|message| message.kind == NLMSG_ERROR) {
+                let place = message.sequence.wrapping_sub(first);
+                if place >= count {
+                    continue;
+                }
+                if let Err(errno) = verdict(message.payload) {
+                    let index = (place as usize).checked_sub(1);
+                    refused.push(Refused { index, errno });
+                }
+                // The verdict on the whole batch comes under the name of its beginning.
+                if message.sequence == awaited || place == 0 {
+                    return Ok(refused);
+                }
+            }
+        }
     }
 
     /// Sends a request and waits for the kernel's verdict. The error is the raw number, for the caller to read.
@@ -100,9 +151,19 @@ impl Connection {
 
     /// Lists; each element is the payload of one message behind the generic header.
     pub(crate) fn dump(&mut self, what: &str, request: &Request<'_>) -> Result<Result<Vec<Vec<u8>>, i32>> {
+        self.dump_into(what, request, |payload| Some(payload.to_vec()))
+    }
+
+    /// Lists what `read` makes of the payloads of messages; what it does not want is left out at once.
+    pub(crate) fn dump_into<T>(
+        &mut self,
+        what: &str,
+        request: &Request<'_>,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Result<Vec<T>, i32>> {
         for _ in 0..DUMP_ATTEMPTS {
-            match self.dump_once(what, request)? {
-                Ok(Some(payloads)) => return Ok(Ok(payloads)),
+            match self.dump_once(what, request, &read)? {
+                Ok(Some(found)) => return Ok(Ok(found)),
                 Ok(None) => {}
                 Err(errno) => return Ok(Err(errno)),
             }
@@ -113,22 +174,27 @@ impl Connection {
         ))
     }
 
-    fn dump_once(&mut self, what: &str, request: &Request<'_>) -> Result<Result<Option<Vec<Vec<u8>>>, i32>> {
+    fn dump_once<T>(
+        &mut self,
+        what: &str,
+        request: &Request<'_>,
+        read: &impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Result<Option<Vec<T>>, i32>> {
         let sequence = self.send(what, request, NLM_F_REQUEST | NLM_F_DUMP)?;
-        let mut payloads = Vec::new();
+        let mut found = Vec::new();
         let mut interrupted = false;
         loop {
             let datagram = self.receive(what)?;
             for message in messages(&datagram).filter(|message| message.sequence == sequence) {
                 interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
-                    NLMSG_DONE => return Ok(Ok((!interrupted).then_some(payloads))),
+                    NLMSG_DONE => return Ok(Ok((!interrupted).then_some(found))),
                     NLMSG_ERROR => {
                         if let Err(errno) = verdict(message.payload) {
                             return Ok(Err(errno));
                         }
                     }
-                    _ => payloads.push(message.payload.get(NFGENMSG_LEN..).unwrap_or_default().to_vec()),
+                    _ => found.extend(read(message.payload.get(NFGENMSG_LEN..).unwrap_or_default())),
                 }
             }
         }
@@ -189,6 +255,23 @@ fn frame(request: &Request<'_>, flags: u16, sequence: u32) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Writes sequence numbers into whole messages, and counts them.
+fn number(mut rest: &mut [u8], first: u32) -> u32 {
+    let mut count = 0;
+    while let Some(length) = rest
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_ne_bytes(*bytes) as usize)
+    {
+        let Some(place) = rest.get_mut(8..12).filter(|_| length >= HEADER_LEN) else {
+            break;
+        };
+        place.copy_from_slice(&first.wrapping_add(count).to_ne_bytes());
+        count += 1;
+        rest = rest.get_mut(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    count
+}
+
 /// The verdict of an NLMSG_ERROR: zero is success.
 fn verdict(payload: &[u8]) -> Result<(), i32> {
     match payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
@@ -203,6 +286,8 @@ pub(crate) struct Message<'a> {
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
+    /// Who sent it or, in a notification, who made the change.
+    pub port: u32,
     /// What follows the netlink header.
     pub payload: &'a [u8],
 }
@@ -218,6 +303,7 @@ pub(crate) fn messages(mut rest: &[u8]) -> impl Iterator<Item = Message<'_>> {
             kind: u16::from_ne_bytes(*header.get(4..)?.first_chunk()?),
             flags: u16::from_ne_bytes(*header.get(6..)?.first_chunk()?),
             sequence: u32::from_ne_bytes(*header.get(8..)?.first_chunk()?),
+            port: u32::from_ne_bytes(*header.get(12..)?.first_chunk()?),
             payload,
         })
     })
@@ -262,6 +348,64 @@ impl Attributes {
 
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Begins a message; what is appended until [`close_message`](Self::close_message) belongs to it.
+    pub(crate) fn open_message(&mut self, kind: u16, flags: u16, family: u8, resource: u16) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend(0u32.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend(flags.to_ne_bytes());
+        // Sequence number and sender, written when it is sent.
+        self.bytes.extend([0; 8]);
+        self.bytes.extend([family, 0]);
+        self.bytes.extend(resource.to_be_bytes());
+        start
+    }
+
+    /// Ends a message.
+    pub(crate) fn close_message(&mut self, start: usize) {
+        let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
+        if let Some(place) = self.bytes.get_mut(start..start + 4) {
+            place.copy_from_slice(&length.to_ne_bytes());
+        }
+    }
+
+    /// Sets flags of a message that was begun at `start`.
+    pub(crate) fn set_flags(&mut self, start: usize, flags: u16) {
+        if let Some(place) = self.bytes.get_mut(start + 6..start + 8) {
+            place.copy_from_slice(&flags.to_ne_bytes());
+        }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Begins a nested list in place.
+    pub(crate) fn open(&mut self, kind: u16) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend(0u16.to_ne_bytes());
+        self.bytes.extend((kind | NLA_F_NESTED).to_ne_bytes());
+        start
+    }
+
+    /// Ends a nested list. Lists of this crate are far below the limit of 65,535 bytes.
+    pub(crate) fn close(&mut self, start: usize) {
+        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        if let Some(place) = self.bytes.get_mut(start..start + 2) {
+            place.copy_from_slice(&length.to_ne_bytes());
+        }
+    }
+
+    /// Appends a number in network byte order, as nftables wants it.
+    pub(crate) fn put_u32(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.put(kind, &value.to_be_bytes())
+    }
+
+    /// Appends a long number in network byte order.
+    pub(crate) fn put_u64(&mut self, kind: u16, value: u64) -> &mut Self {
+        self.put(kind, &value.to_be_bytes())
     }
 
     /// Appends an attribute. Values come from this crate and are far below the limit of 65,531 bytes.

@@ -1,17 +1,20 @@
 //! Socket options that no safe interface has (TCP-MD5 keys, the least TTL to accept, the TTL of a connection's first
-//! packet), and owning received descriptors.
+//! packet), tun devices, and owning received descriptors.
 //!
-//! The only unsafe code of the project: calls of `setsockopt(2)` and `getsockopt(2)` with plain data of known size, and taking ownership
-//! of a descriptor that `recvmsg(2)` has just made. Sources: `linux/tcp.h` (TCP_MD5SIG_EXT), `ip(7)` (IP_MINTTL), `ipv6(7)` (IPV6_MINHOPCOUNT).
+//! The only unsafe code of the project: calls of `setsockopt(2)`, `getsockopt(2)` and `ioctl(2)` with plain data of known
+//! size, and taking ownership of a descriptor that `recvmsg(2)` has just made. Sources: `linux/tcp.h` (TCP_MD5SIG_EXT),
+//! `ip(7)` (IP_MINTTL), `ipv6(7)` (IPV6_MINHOPCOUNT), `linux/if_tun.h`.
 #![expect(
     unsafe_code,
-    reason = "setsockopt with structures that the safe wrappers do not know; descriptors received as numbers"
+    reason = "setsockopt and ioctl with structures that the safe wrappers do not know; descriptors received as numbers"
 )]
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::size_of;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use ipnet::IpNet;
 
@@ -192,6 +195,60 @@ fn set<F: AsFd, T>(socket: &F, level: i32, option: i32, value: &T) -> io::Result
     }
 }
 
+/// `struct ifreq` as TUNSETIFF reads it: a name, flags, and room.
+#[repr(C)]
+struct TunRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+/// TUNSETIFF of `linux/if_tun.h`.
+const TUN_SET_INTERFACE: libc::c_ulong = 0x4004_54ca;
+/// IFF_TUN and IFF_NO_PI: whole IP packets and nothing before them.
+const TUN_FLAGS: u16 = 0x1001;
+
+/// Makes a device in the calling thread's namespace whose other end is the returned file: each write is one IP packet
+/// that comes in by the device, each read one that left by it, and none waiting is `WouldBlock`. It lives as long as the
+/// file.
+///
+/// # Errors
+/// `Invalid` for a name that no device can have; `is_exists` or `is_busy` when the name is taken; `is_not_found` in a
+/// kernel without such devices.
+pub fn open_tun(name: &str) -> Result<File> {
+    let what = || format!("make the tun device {name}");
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        return Err(Error::invalid(what(), "a name has 1 to 15 bytes"));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+    let file = options
+        .open("/dev/net/tun")
+        .map_err(|error| Error::io(what(), error))?;
+    let mut request = TunRequest {
+        name: [0; libc::IFNAMSIZ],
+        flags: TUN_FLAGS,
+        rest: [0; 22],
+    };
+    for (place, byte) in request.name.iter_mut().zip(name.bytes()) {
+        *place = byte;
+    }
+    // SAFETY: the descriptor is open while it is borrowed, and the kernel reads and writes one `struct ifreq`, which
+    // `request` is in size and layout.
+    let code = unsafe {
+        libc::ioctl(
+            file.as_fd().as_raw_fd(),
+            TUN_SET_INTERFACE,
+            std::ptr::from_mut(&mut request),
+        )
+    };
+    if code == 0 {
+        Ok(file)
+    } else {
+        Err(Error::io(what(), io::Error::last_os_error()))
+    }
+}
+
 /// Owns a descriptor that the kernel has just put into this process by SCM_RIGHTS. Nobody else may have seen it.
 pub(crate) fn own_received(fd: RawFd) -> OwnedFd {
     // SAFETY: recvmsg(2) made this descriptor for this process, and its only other copy is the number in the control
@@ -207,6 +264,7 @@ mod tests {
     #[test]
     fn the_structures_have_the_kernels_size() {
         assert_eq!(size_of::<TcpMd5Sig>(), 216);
+        assert_eq!(size_of::<TunRequest>(), 40);
     }
 
     #[test]
