@@ -181,14 +181,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self::from_spec(&FelixConfigurationSpec::default()).0
+        Self::from_spec(&FelixConfigurationSpec::default(), Backend::default()).0
     }
 }
 
 impl Config {
     /// Parameters for an effective FelixConfiguration, and what of it could not be read.
     #[must_use]
-    pub fn from_spec(spec: &FelixConfigurationSpec) -> (Self, Vec<String>) {
+    pub fn from_spec(spec: &FelixConfigurationSpec, backend: Backend) -> (Self, Vec<String>) {
         let mut read = Reader(Vec::new());
         let allow = [("ACCEPT", AllowAction::Accept), ("RETURN", AllowAction::Return)];
         let deny = [("DROP", DenyAction::Drop), ("REJECT", DenyAction::Reject)];
@@ -203,8 +203,9 @@ impl Config {
             ("Disabled", ServiceLoopPrevention::Disabled),
         ];
         let switch = [("Enabled", true), ("Disabled", false)];
+        let own = OwnParameters::of(spec, backend);
         let config = Self {
-            backend: Backend::default(),
+            backend,
             log_rate: log_rate(&mut read, spec.log_action_rate_limit.as_deref()),
             log_burst: read.number(
                 "logActionRateLimitBurst",
@@ -226,28 +227,23 @@ impl Config {
                 EndpointToHostAction::Drop,
             ),
             filter_allow_action: read.word(
-                "iptablesFilterAllowAction",
-                spec.iptables_filter_allow_action.as_ref(),
+                own.filter_allow.0,
+                own.filter_allow.1,
                 &allow,
                 AllowAction::Accept,
             ),
             mangle_allow_action: read.word(
-                "iptablesMangleAllowAction",
-                spec.iptables_mangle_allow_action.as_ref(),
+                own.mangle_allow.0,
+                own.mangle_allow.1,
                 &allow,
                 AllowAction::Accept,
             ),
-            deny_action: read.word(
-                "iptablesFilterDenyAction",
-                spec.iptables_filter_deny_action.as_ref(),
-                &deny,
-                DenyAction::Drop,
-            ),
+            deny_action: read.word(own.deny.0, own.deny.1, &deny, DenyAction::Drop),
             log_prefix: spec
                 .log_prefix
                 .clone()
                 .unwrap_or_else(|| "calico-packet".to_owned()),
-            marks: marks(&mut read, spec.iptables_mark_mask),
+            marks: marks(&mut read, own.mark_mask.0, own.mark_mask.1),
             disable_conntrack_invalid_check: spec.disable_conntrack_invalid_check.unwrap_or(false),
             allow_vxlan_packets_from_workloads: spec.allow_vxlan_packets_from_workloads.unwrap_or(false),
             allow_ipip_packets_from_workloads: spec.allow_ipip_packets_from_workloads.unwrap_or(false),
@@ -368,6 +364,51 @@ impl Config {
     }
 }
 
+/// Parameters that each backend has under a name of its own.
+struct OwnParameters<'a> {
+    filter_allow: (&'static str, Option<&'a String>),
+    mangle_allow: (&'static str, Option<&'a String>),
+    deny: (&'static str, Option<&'a String>),
+    mark_mask: (&'static str, Option<u32>),
+}
+
+impl<'a> OwnParameters<'a> {
+    const fn of(spec: &'a FelixConfigurationSpec, backend: Backend) -> Self {
+        match backend {
+            Backend::Iptables => Self {
+                filter_allow: (
+                    "iptablesFilterAllowAction",
+                    spec.iptables_filter_allow_action.as_ref(),
+                ),
+                mangle_allow: (
+                    "iptablesMangleAllowAction",
+                    spec.iptables_mangle_allow_action.as_ref(),
+                ),
+                deny: (
+                    "iptablesFilterDenyAction",
+                    spec.iptables_filter_deny_action.as_ref(),
+                ),
+                mark_mask: ("iptablesMarkMask", spec.iptables_mark_mask),
+            },
+            Backend::Nftables => Self {
+                filter_allow: (
+                    "nftablesFilterAllowAction",
+                    spec.nftables_filter_allow_action.as_ref(),
+                ),
+                mangle_allow: (
+                    "nftablesMangleAllowAction",
+                    spec.nftables_mangle_allow_action.as_ref(),
+                ),
+                deny: (
+                    "nftablesFilterDenyAction",
+                    spec.nftables_filter_deny_action.as_ref(),
+                ),
+                mark_mask: ("nftablesMarkMask", spec.nftables_mark_mask),
+            },
+        }
+    }
+}
+
 const fn allow(action: AllowAction) -> crate::rules::Action {
     match action {
         AllowAction::Accept => crate::rules::Action::Accept,
@@ -403,7 +444,7 @@ mod tests {
             }]),
             ..FelixConfigurationSpec::default()
         };
-        let (config, problems) = Config::from_spec(&spec);
+        let (config, problems) = Config::from_spec(&spec, Backend::Iptables);
         assert_eq!(config.endpoint_to_host_action, EndpointToHostAction::Accept);
         assert_eq!(config.deny_action, DenyAction::Drop);
         assert_eq!(config.vxlan_port, 4_789);

@@ -194,15 +194,26 @@ impl Core {
         &self.problems
     }
 
-    fn configure(&mut self) {
-        let merged = config::merge(&Layers {
+    /// The effective FelixConfiguration as the next flush will have it: what decides about the backend must be known
+    /// before the flush that is to write for it. None when nothing changed since the last flush.
+    #[must_use]
+    pub fn upcoming_configuration(&self) -> Option<FelixConfigurationSpec> {
+        let is_new = !self.is_flushed || self.cluster.is_configuration_changed();
+        is_new.then(|| self.merged().spec)
+    }
+
+    fn merged(&self) -> config::Merged {
+        config::merge(&Layers {
             local: &self.options.parameters,
             objects: self.cluster.configurations(),
             node: &self.options.node,
             labels: self.cluster.labels_of(&self.options.node),
-        });
-        let (mut config, mut problems) = Config::from_spec(&merged.spec);
-        config.backend = self.backend;
+        })
+    }
+
+    fn configure(&mut self) {
+        let merged = self.merged();
+        let (config, mut problems) = Config::from_spec(&merged.spec, self.backend);
         problems.extend(merged.problems);
         self.cluster.set_configuration_problems(problems);
         (self.spec, self.config) = (merged.spec, config);

@@ -18,8 +18,8 @@
 //! 7. match a name that ends in `+` as a prefix ([`Match::InInterface`], [`Match::OutInterface`]);
 //! 8. check the protocol before ports and ICMP fields: the model always has [`Match::Protocol`] in such a rule, before
 //!    them. ICMP is that of the table's family;
-//! 9. for [`ConnState::Dnat`] test that the connection's destination was translated (the original destination differs
-//!    from the reply's source, which is not what nftables' status bit `dnat` says), for the others the state;
+//! 9. for [`ConnState::Dnat`] test that the connection's destination was translated, which packets without a connection
+//!    are known not to be, for the others the state;
 //! 10. write comments so that no text of a comment can end it early: names of policies come from users.
 //!
 //! Rules in [`KernelChain`](crate::desired::KernelChain) belong into the kernel's chains where chains are shared, and
@@ -45,3 +45,4 @@
 //! [`port_set_name`]: crate::desired::port_set_name
 
 pub mod iptables;
+pub mod nftables;

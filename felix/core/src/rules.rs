@@ -93,6 +93,8 @@ pub enum ConnState {
     Related,
     /// Of no connection.
     Invalid,
+    /// Of none that is tracked, because a rule said so.
+    Untracked,
     /// Of a connection whose destination was translated.
     Dnat,
 }

@@ -77,7 +77,7 @@ pub(super) fn interface_prefixes(text: Option<&str>) -> Vec<String> {
     }
 }
 
-pub(super) fn marks(read: &mut Reader, mask: Option<u32>) -> MarkBits {
+pub(super) fn marks(read: &mut Reader, parameter: &str, mask: Option<u32>) -> MarkBits {
     let default = MarkBits {
         accept: 0x1_0000,
         pass: 0x2_0000,
@@ -89,11 +89,7 @@ pub(super) fn marks(read: &mut Reader, mask: Option<u32>) -> MarkBits {
         return default;
     };
     MarkBits::from_mask(mask).unwrap_or_else(|| {
-        read.bad(
-            "iptablesMarkMask",
-            format!("{mask:#x}"),
-            "give at least five bits",
-        );
+        read.bad(parameter, format!("{mask:#x}"), "give at least five bits");
         default
     })
 }

@@ -132,6 +132,11 @@ impl Cluster {
         self.changes.is_empty() && !self.sets.is_changed()
     }
 
+    /// The configuration changed since the changes were last taken.
+    pub(super) const fn is_configuration_changed(&self) -> bool {
+        self.changes.configuration
+    }
+
     /// The configuration is to be read again.
     pub(super) const fn mark_configuration(&mut self) {
         self.changes.configuration = true;

@@ -22,7 +22,7 @@ impl Core {
             node,
             labels: self.cluster.labels_of(node),
         });
-        Config::from_spec(&merged.spec).0
+        Config::from_spec(&merged.spec, self.backend).0
     }
 
     /// The rules of a policy that do not match a packet, and why. Empty for a policy without a say in that direction.

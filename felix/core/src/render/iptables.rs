@@ -88,7 +88,7 @@ fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 }
 
 /// A comment without characters that could end it early, cut to what iptables admits.
-fn safe_comment(comment: &str) -> String {
+pub(in crate::render) fn safe_comment(comment: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "_ @%+=:,./-".contains(c);
     comment
         .chars()
@@ -250,6 +250,7 @@ const fn conn_state(state: ConnState) -> &'static str {
         ConnState::Established => "ESTABLISHED",
         ConnState::Related => "RELATED",
         ConnState::Invalid => "INVALID",
+        ConnState::Untracked => "UNTRACKED",
         ConnState::Dnat => "DNAT",
     }
 }
