@@ -21,7 +21,7 @@ test: build ## every suite: unit, property, network namespaces, the demo's scena
 	@scripts/test.sh
 
 ## While working on it
-.PHONY: check fmt crds docs-cli docs-chart reference bench-ctl test-unit test-netns test-kill test-rbac test-chart test-docs test-e2e bench-ipam explore-ipam bench-cni images dist-cni stress-cni test-kube kube-build bench-api clean
+.PHONY: check fmt crds docs-cli docs-chart reference bench-ctl test-unit test-netns test-kill test-policy-kernel test-rbac test-chart test-docs test-e2e bench-ipam explore-ipam bench-cni images dist-cni stress-cni test-kube kube-build bench-api clean
 check: ## formatting, clippy, licences and doors, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -57,6 +57,9 @@ test-netns: build ## what needs root and network namespaces
 
 test-kill: ## kill the embedded API a thousand times under load; nothing acknowledged may be lost
 	CARACAL_KILLS=$${CARACAL_KILLS:-1000} $(CARGO) test --locked -p caracal-apiserver --test program -- --nocapture survives
+
+test-policy-kernel: ## random policies and packets, the model against the kernel, both backends (CARACAL_KERNEL_CASES=1000 CARACAL_SEED=1)
+	CARACAL_KERNEL_CASES=$${CARACAL_KERNEL_CASES:-1000} CARACAL_SEED=$${CARACAL_SEED:-1} $(CARGO) test --locked -p caracal-felix --test policy_kernel -- --nocapture
 
 test-rbac: build ## the controllers with the chart's rights, on the empty cluster of KUBECONFIG
 	@scripts/test-rbac.sh

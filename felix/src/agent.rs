@@ -3,6 +3,8 @@
 //! Changes of the cluster and notifications of the kernel are collected for a moment and then carried out together.
 //! Nothing is written to the kernel before every kind is listed, and nothing is taken back at the end.
 
+mod filter;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -12,13 +14,15 @@ use caracal_daemon::health::{Health, Reporter, Reports};
 use caracal_daemon::metrics::Registry;
 use caracal_datastore::Client;
 use caracal_felix_core::config::{Layers, merge};
+use caracal_felix_core::desired::Backend;
 use caracal_felix_core::{Core, Options, Update};
 use caracal_linux::netlink::{Event, Monitor, Netlink};
+use caracal_linux::nftables::Heard;
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::dataplane::Dataplane;
 use crate::exec::CommandRunner;
-use crate::features::{Programs, Refusal, find_programs};
+use crate::features::Refusal;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::servers::Servers;
@@ -28,6 +32,9 @@ use crate::watches::{self, Message};
 const COLLECT: Duration = Duration::from_millis(10);
 /// Shortest time from the end of a round to the beginning of the next.
 const PAUSE: Duration = Duration::from_millis(40);
+/// The same where a round is cheap: what one object brings comes together, and no more is waited for.
+const COLLECT_QUICK: Duration = Duration::from_millis(1);
+const PAUSE_QUICK: Duration = Duration::from_millis(4);
 /// How often the kernel is checked for what others changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A loop that is silent for this long hangs.
@@ -70,7 +77,10 @@ pub struct Agent<R> {
     dataplane: Option<Dataplane<R>>,
     /// Taken by the dataplane.
     runner: Option<R>,
-    backend: Option<String>,
+    /// What the table programs were found for.
+    programs_for: Option<String>,
+    backend: Backend,
+    is_backend_new: bool,
     monitor: Monitor,
     updates: watches::Stream,
     /// Kinds that are not listed completely yet.
@@ -96,8 +106,7 @@ impl<R: CommandRunner> Agent<R> {
             node: &settings.node,
             ..Layers::default()
         });
-        // Refused now rather than after a long wait for the API server.
-        find_programs(&runner, local.spec.iptables_backend.as_deref(), false).await?;
+        filter::refuse_early(&runner, &local.spec).await?;
         let registry = Registry::new("felix")?;
         let metrics = Metrics::new(&registry)?;
         metrics.resync_state.set(1);
@@ -118,7 +127,9 @@ impl<R: CommandRunner> Agent<R> {
             }),
             dataplane: None,
             runner: Some(runner),
-            backend: None,
+            programs_for: None,
+            backend: Backend::default(),
+            is_backend_new: false,
             monitor,
             missing: updates.len(),
             updates,
@@ -159,6 +170,7 @@ impl<R: CommandRunner> Agent<R> {
                 () = &mut shutdown => return Ok(()),
                 Some(message) = self.updates.next() => self.on_messages(message),
                 event = self.monitor.next(), if self.dataplane.is_some() => self.on_events(&event?),
+                heard = heard(&mut self.dataplane) => self.on_heard(heard),
                 updates = self.pods.next() => self.on_pods(updates),
                 _ = ticks.tick() => self.check(),
                 () = tokio::time::sleep_until(until), if round.is_some() => self.round().await?,
@@ -168,10 +180,15 @@ impl<R: CommandRunner> Agent<R> {
 
     fn next_round(&self) -> Option<Instant> {
         let now = Instant::now();
-        let changes = self.changed.map(|since| since + COLLECT);
+        let collect = if self.is_quick() { COLLECT_QUICK } else { COLLECT };
+        let changes = self.changed.map(|since| since + collect);
         let parts = self.dataplane.as_ref().and_then(|dataplane| dataplane.next(now));
         let next = [changes, parts].into_iter().flatten().min()?;
         Some(next.max(self.not_before))
+    }
+
+    fn is_quick(&self) -> bool {
+        self.dataplane.as_ref().is_some_and(Dataplane::is_quick)
     }
 
     /// Takes in a message and those that are ready behind it.
@@ -241,7 +258,14 @@ impl<R: CommandRunner> Agent<R> {
         }
     }
 
+    fn on_heard(&mut self, heard: Heard) {
+        if let Some(dataplane) = &mut self.dataplane {
+            dataplane.on_heard(heard);
+        }
+    }
+
     fn check(&mut self) {
+        self.follow_kube_proxy();
         if let Some(dataplane) = &mut self.dataplane {
             dataplane.check(&self.core, Instant::now());
         }
@@ -256,6 +280,7 @@ impl<R: CommandRunner> Agent<R> {
 
     /// Computes what follows from the changes, and does what is due.
     async fn round(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
         if self.changed.take().is_some() {
             self.calculate().await?;
         }
@@ -278,11 +303,19 @@ impl<R: CommandRunner> Agent<R> {
             };
             self.main_loop.report(true, true, detail);
         }
-        self.not_before = Instant::now() + PAUSE;
+        // Rounds that take long leave time for others.
+        let ended = Instant::now();
+        let pause = if self.is_quick() {
+            (2 * ended.saturating_duration_since(began)).clamp(PAUSE_QUICK, PAUSE)
+        } else {
+            PAUSE
+        };
+        self.not_before = ended + pause;
         Ok(())
     }
 
     async fn calculate(&mut self) -> Result<(), Error> {
+        self.choose_filter()?;
         let dirty = self.core.flush();
         self.pods.calculated();
         if dirty.problems {
@@ -294,7 +327,7 @@ impl<R: CommandRunner> Agent<R> {
                 .problems
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        if dirty.configuration {
+        if dirty.configuration || self.is_backend_new {
             self.configure().await?;
         }
         if let Some(dataplane) = &mut self.dataplane {
@@ -302,48 +335,11 @@ impl<R: CommandRunner> Agent<R> {
         }
         Ok(())
     }
-
-    /// Follows the configuration: table programs and ports.
-    async fn configure(&mut self) -> Result<(), Error> {
-        let spec = self.core.configuration();
-        if let Err(error) = self.servers.ensure(spec).await {
-            tracing::error!(error = %error, "port not opened");
-        }
-        let backend = format!(
-            "{:?} {:?}",
-            spec.iptables_backend,
-            self.core.config().ipv6_support
-        );
-        if self.backend.as_ref() == Some(&backend) {
-            return Ok(());
-        }
-        match &mut self.dataplane {
-            Some(dataplane) => {
-                let programs = programs(dataplane.runner(), &self.core).await?;
-                dataplane.set_programs(programs, self.core.desired());
-            }
-            none => {
-                let Some(runner) = self.runner.take() else {
-                    return Ok(());
-                };
-                let programs = programs(&runner, &self.core).await?;
-                let metrics = self.metrics.clone();
-                *none = Some(Dataplane::new(runner, programs, &self.core, metrics)?);
-            }
-        }
-        self.backend = Some(backend);
-        Ok(())
-    }
 }
 
-async fn programs(runner: &impl CommandRunner, core: &Core) -> Result<Programs, Refusal> {
-    let backend = core.configuration().iptables_backend.as_deref();
-    let programs = find_programs(runner, backend, core.config().ipv6_support).await?;
-    tracing::info!(
-        variant = ?programs.variant,
-        ipv4 = programs.v4.restore,
-        ipv6 = programs.v6.as_ref().map(|commands| commands.restore.as_str()),
-        "table programs"
-    );
-    Ok(programs)
+async fn heard<R: CommandRunner>(dataplane: &mut Option<Dataplane<R>>) -> Heard {
+    match dataplane {
+        Some(dataplane) => dataplane.heard().await,
+        None => std::future::pending().await,
+    }
 }

@@ -4,6 +4,9 @@
 //! wanted any more goes, then status files tell the world. Each part keeps what failed and tries it again after a
 //! pause of its own; none stops its neighbours. When felix ends, everything stays in the kernel as it is.
 
+mod filter;
+mod leftovers;
+mod nftables;
 mod parameters;
 mod routes;
 mod sets;
@@ -14,19 +17,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use caracal_felix_core::desired::{Dirty, RouteTarget};
+use caracal_felix_core::desired::{Dirty, IpSetChange, RouteTarget};
 use caracal_felix_core::{Core, Desired};
 use caracal_linux::conntrack::Conntrack;
-use caracal_linux::ipset::IpSets;
 use caracal_linux::netlink::{Event, Link, Netlink};
+use caracal_linux::nftables::Heard;
 
 use crate::exec::CommandRunner;
-use crate::features::Programs;
+use crate::features::FilterKind;
 use crate::metrics::Metrics;
 
 /// Where status files of endpoints go unless configured.
 const STATUS_PREFIX: &str = "/var/run/calico";
-/// How often everything is compared as a whole, whatever notifications said.
+/// How often all but packet filters is compared as a whole, whatever notifications said.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(90);
 
 /// Programs the kernel, in the network namespace of the thread that made it.
@@ -35,14 +38,15 @@ pub struct Dataplane<R> {
     runner: R,
     netlink: Netlink,
     conntrack: Conntrack,
-    sets: sets::Sets,
-    tables: tables::Tables,
+    filter: filter::Filter,
+    leftovers: leftovers::Leftovers,
     routes: routes::Routes,
     parameters: parameters::Parameters,
     statuses: statuses::Statuses,
     /// Addresses whose tracked connections must go.
     released: BTreeSet<IpAddr>,
     refreshed: Instant,
+    filter_refreshed: Instant,
     metrics: Metrics,
 }
 
@@ -51,20 +55,21 @@ impl<R: CommandRunner> Dataplane<R> {
     ///
     /// # Errors
     /// When a netlink socket cannot be opened.
-    pub fn new(runner: R, programs: Programs, core: &Core, metrics: Metrics) -> caracal_linux::Result<Self> {
+    pub fn new(runner: R, kind: FilterKind, core: &Core, metrics: Metrics) -> caracal_linux::Result<Self> {
         let netlink = Netlink::open()?;
         let prefix = core.configuration().endpoint_status_path_prefix.as_deref();
         Ok(Self {
             runner,
             conntrack: Conntrack::open()?,
-            sets: sets::Sets::new(IpSets::open()?, programs.v6.is_some()),
-            tables: tables::Tables::new(programs),
+            filter: filter::Filter::open(kind, core.desired())?,
+            leftovers: leftovers::Leftovers::new(),
             routes: routes::Routes::new(netlink.clone(), core.config()),
             netlink,
             parameters: parameters::Parameters::new(),
             statuses: statuses::Statuses::new(prefix.unwrap_or(STATUS_PREFIX)),
             released: BTreeSet::new(),
             refreshed: Instant::now(),
+            filter_refreshed: Instant::now(),
             metrics,
         })
     }
@@ -74,17 +79,51 @@ impl<R: CommandRunner> Dataplane<R> {
         &self.runner
     }
 
-    /// Takes other table programs from now on.
-    pub fn set_programs(&mut self, programs: Programs, desired: &Desired) {
-        self.sets.set_has_v6(programs.v6.is_some(), desired);
-        self.tables.set_programs(programs);
-        self.tables.mark(desired, &Dirty::default());
+    /// Filters with something else from now on. The other backend writes everything before what the former one wrote
+    /// goes. The core must have been flushed for it.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened; everything is then as before.
+    pub fn set_filter(&mut self, kind: FilterKind, desired: &Desired) -> caracal_linux::Result<()> {
+        if let Some(kind) = self.filter.reconfigure(kind, desired) {
+            self.filter = filter::Filter::open(kind, desired)?;
+            // Everything is new to it.
+            let replaced = desired
+                .ip_sets
+                .keys()
+                .map(|name| (name.clone(), IpSetChange::Replaced));
+            let dirty = Dirty {
+                ip_sets: replaced.collect(),
+                ..Dirty::default()
+            };
+            self.filter.mark(desired, &dirty);
+        }
+        self.leftovers.request();
+        Ok(())
+    }
+
+    /// True when a round costs so little that changes need not wait for others.
+    #[must_use]
+    pub const fn is_quick(&self) -> bool {
+        self.filter.is_quick()
+    }
+
+    /// Waits until others change what packets are filtered with.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn heard(&mut self) -> Heard {
+        self.filter.heard().await
+    }
+
+    /// Takes in what [`heard`](Self::heard) gave.
+    pub fn on_heard(&mut self, heard: Heard) {
+        self.filter.on_heard(heard);
     }
 
     /// Takes in what a flush of the core changed.
     pub fn mark(&mut self, desired: &Desired, dirty: &Dirty) {
-        self.sets.mark(desired, dirty);
-        self.tables.mark(desired, dirty);
+        self.filter.mark(desired, dirty);
         self.parameters.mark(dirty);
         if !dirty.routes.is_empty() || !dirty.interfaces.is_empty() || dirty.configuration {
             self.routes.request();
@@ -101,16 +140,18 @@ impl<R: CommandRunner> Dataplane<R> {
     /// Looks, cheaply, for what others changed without a notification. To be called about once a second.
     pub fn check(&mut self, core: &Core, now: Instant) {
         let desired = core.desired();
+        let interval = self.filter.refresh_interval(core.configuration());
+        if interval.is_some_and(|interval| now.saturating_duration_since(self.filter_refreshed) >= interval) {
+            self.filter_refreshed = now;
+            self.filter.request_all(desired);
+        }
         if now.saturating_duration_since(self.refreshed) >= REFRESH_INTERVAL {
             self.refreshed = now;
-            self.sets.request_all(desired);
-            self.tables.request_all();
             self.routes.request();
             self.parameters.request_all(desired);
             return;
         }
-        self.sets.check(desired);
-        self.tables.check(now);
+        self.filter.check(desired, now);
         self.parameters.check(desired);
     }
 
@@ -118,8 +159,8 @@ impl<R: CommandRunner> Dataplane<R> {
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {
         [
-            self.sets.next(now),
-            self.tables.next(now),
+            self.filter.next(now),
+            self.leftovers.next(now).filter(|_| !self.filter.is_pending()),
             self.parameters.next(now),
             self.routes.next(now),
             self.statuses.next(now),
@@ -132,16 +173,13 @@ impl<R: CommandRunner> Dataplane<R> {
     /// True when everything is in the kernel.
     #[must_use]
     pub fn is_programmed(&self) -> bool {
-        !(self.sets.is_pending()
-            || self.tables.is_pending()
-            || self.routes.is_pending()
-            || self.parameters.is_failing())
+        !(self.filter.is_pending() || self.routes.is_pending() || self.parameters.is_failing())
     }
 
     /// True when every rule and set is in the kernel, so that the policy of every endpoint holds.
     #[must_use]
     pub fn policy_holds(&self) -> bool {
-        !(self.sets.is_pending() || self.tables.is_pending())
+        !self.filter.is_pending()
     }
 
     /// Does what is due.
@@ -150,8 +188,7 @@ impl<R: CommandRunner> Dataplane<R> {
         let desired = core.desired();
         // An address that moves to another interface: its old connections go before packets take the new way.
         self.forget_connections(|address| is_routed(desired, address));
-        self.sets.write(desired, &self.metrics);
-        self.tables.apply(&self.runner, &self.metrics).await;
+        self.filter.apply(desired, &self.runner, &self.metrics).await;
         match self.links().await {
             Ok(links) => {
                 self.parameters.apply(desired, &links, &self.metrics);
@@ -171,7 +208,10 @@ impl<R: CommandRunner> Dataplane<R> {
             }
         }
         self.forget_connections(|_| true);
-        self.sets.sweep(desired);
+        self.filter.sweep(desired);
+        if self.leftovers.is_pending() && !self.filter.is_pending() {
+            self.leftovers.apply(&self.filter, &self.runner).await;
+        }
         self.metrics
             .active_endpoints
             .set(i64::try_from(desired.interfaces.len()).unwrap_or(i64::MAX));

@@ -2,5 +2,6 @@
 
 pub mod ipsets;
 pub mod iptables;
+pub mod nftables;
 pub mod routes;
 pub mod sysctls;

@@ -6,9 +6,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use caracal_felix_core::desired::IpVersion;
+use caracal_felix_core::desired::{Backend, IpVersion};
 use caracal_felix_core::render::iptables::Features;
+use caracal_felix_core::render::nftables::TABLE;
 use caracal_linux::ipset::{IpSets, SetType};
+use caracal_linux::nftables::{Family, Nftables, TableId};
 
 use crate::exec::CommandRunner;
 
@@ -69,6 +71,72 @@ impl Programs {
     }
 }
 
+/// What packets are filtered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterKind {
+    /// iptables, by these programs, with IP sets.
+    Iptables(Programs),
+    /// nftables, by netlink.
+    Nftables {
+        /// IPv6 too.
+        has_v6: bool,
+    },
+}
+
+/// Programs by their full names that show and write what a variant holds, for both IP versions.
+#[must_use]
+pub fn leftover_commands(variant: Variant) -> [Commands; 2] {
+    ["iptables", "ip6tables"].map(|family| {
+        let prefix = format!("{family}-{}", variant.word());
+        Commands {
+            save: format!("{prefix}-save"),
+            restore: format!("{prefix}-restore"),
+        }
+    })
+}
+
+/// Decides what packets are filtered with. `mode` is FelixConfiguration's nftablesMode; with Auto (or none) it is what
+/// kube-proxy uses, which its table tells.
+///
+/// # Errors
+/// When the mode is not known, or nftables is wanted and the kernel has none.
+pub fn choose_backend(mode: Option<&str>) -> Result<Backend, Refusal> {
+    let is_nftables = match mode.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "enabled" => {
+            let asked = Nftables::open().and_then(|mut kernel| kernel.has_table(table_of(TABLE, Family::Ip)));
+            asked.map_err(|error| Refusal::NoNftables(error.to_string()))?;
+            true
+        }
+        "disabled" => false,
+        "" | "auto" => has_kube_proxy_table(),
+        _ => return Err(Refusal::Mode(mode.unwrap_or_default().to_owned())),
+    };
+    Ok(if is_nftables {
+        Backend::Nftables
+    } else {
+        Backend::Iptables
+    })
+}
+
+const fn table_of(name: &str, family: Family) -> TableId<'_> {
+    TableId { family, name }
+}
+
+/// Asks for the table by its name; no other is looked at.
+fn has_kube_proxy_table() -> bool {
+    let Ok(mut kernel) = Nftables::open() else {
+        return false;
+    };
+    let mut has = |family| kernel.has_table(table_of("kube-proxy", family)).unwrap_or(false);
+    has(Family::Ip) || has(Family::Ip6)
+}
+
+/// True when the machine has IPv6.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
 /// Why this machine cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -91,6 +159,14 @@ pub enum Refusal {
         /// The kernel's answer.
         problem: String,
     },
+    /// The kernel lacks nftables.
+    #[error(
+        "nftablesMode is Enabled and the kernel has no nftables ({0}); load the module nf_tables or set it to Disabled"
+    )]
+    NoNftables(String),
+    /// A mode that is not known.
+    #[error("nftablesMode has value {0:?}: write Auto, Enabled or Disabled")]
+    Mode(String),
     /// A backend that is not known.
     #[error("iptablesBackend has value {0:?}: write Auto, NFT or Legacy")]
     Backend(String),
@@ -101,6 +177,14 @@ pub enum Refusal {
 /// # Errors
 /// When felix could program nothing here.
 pub fn check_kernel() -> Result<(), Refusal> {
+    match check_ip_sets() {
+        // Only iptables needs them.
+        Err(Refusal::NoIpSets { .. }) if choose_backend(Some("Enabled")).is_ok() => Ok(()),
+        result => result,
+    }
+}
+
+fn check_ip_sets() -> Result<(), Refusal> {
     let mut sets = IpSets::open().map_err(|error| no_sets(SetType::HashNet, &error))?;
     for kind in [
         SetType::HashNet,
@@ -141,7 +225,7 @@ pub async fn find_programs(
         _ => return Err(Refusal::Backend(backend.unwrap_or_default().to_owned())),
     };
     let (v4, version) = commands(runner, "iptables", variant).await?;
-    let has_v6 = wants_v6 && Path::new("/proc/sys/net/ipv6").exists();
+    let has_v6 = wants_v6 && has_ipv6();
     let v6 = if has_v6 {
         let found = commands(runner, "ip6tables", variant).await;
         found.ok().map(|(commands, _)| commands)

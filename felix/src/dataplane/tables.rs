@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use caracal_felix_core::desired::{Desired, Dirty, IpVersion, KernelChain, Table, TableKey};
+use caracal_felix_core::desired::{Desired, Dirty, IpVersion, KernelChain, Table, TableKey, TableName};
 use caracal_felix_core::render::iptables as render;
 use caracal_linux::nftables::Generation;
 
@@ -60,6 +60,12 @@ impl Tables {
             generation,
             looks: BTreeMap::new(),
         }
+    }
+
+    /// What the programs write to.
+    #[must_use]
+    pub(super) const fn variant(&self) -> Variant {
+        self.programs.variant
     }
 
     /// Takes other programs from now on; everything is looked at and rendered anew.
@@ -218,6 +224,32 @@ async fn one(
         .with_label_values(&[version_digit(key.version), table])
         .inc_by(lines);
     Ok(true)
+}
+
+/// Removes our chains and rules from the tables that programs see. Programs that are not installed see none.
+///
+/// # Errors
+/// When something of ours is there and cannot be removed.
+pub(super) async fn remove_ours(runner: &impl CommandRunner, commands: &Commands) -> Result<(), String> {
+    let Ok(saved) = run(runner, &[&commands.save], "").await else {
+        return Ok(());
+    };
+    if !saved.contains(render::COMMENT_PREFIX) && !saved.lines().any(|line| line.starts_with(":cali")) {
+        return Ok(());
+    }
+    for name in TableName::ALL {
+        let table = name.as_str();
+        let present = iptables::parse(&saved, table).map_err(|error| error.to_string())?;
+        if let Some(text) = iptables::plan(table, &present, &Wanted::default(), true) {
+            run(runner, &[&commands.restore, "--noflush", "--wait", "10"], &text).await?;
+            tracing::info!(
+                table,
+                program = commands.restore,
+                "left-over chains and rules removed"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Runs a program; anything but exit code 0 is an error with what it said.

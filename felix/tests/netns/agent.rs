@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use caracal_api::v3::FelixConfiguration;
 use caracal_apiserver::ApiServer;
 use caracal_datastore::{Client, Object, Preconditions};
 use caracal_felix::agent::{Agent, Settings};
@@ -222,6 +223,101 @@ fn objects_become_packets_and_what_breaks_heals() {
             ),
             (0, 0, 0)
         );
+    });
+}
+
+/// What the node has of each backend: rules of iptables, IP sets, tables of nftables.
+fn ours() -> [bool; 3] {
+    let rules = "(iptables-nft-save; ip6tables-nft-save; iptables-legacy-save) | grep -c cali || true";
+    let tables = "nft list tables | grep -c ' calico$' || true";
+    [rules, "ipset list -n | grep -c cali || true", tables].map(|script| text(script).trim() != "0")
+}
+
+#[test]
+fn nftables_by_configuration_heals_at_once_and_goes_again() {
+    in_node(|| async {
+        let cluster = Cluster::new().await;
+        let mode = |mode: &str| json!({"spec": {"nftablesMode": mode}});
+        let configuration = json!({"metadata": {"name": "default"}, "spec": {"nftablesMode": "Enabled"}});
+        cluster.create::<FelixConfiguration>(configuration).await;
+        let agent = cluster.agent().await;
+        let metrics = agent.metrics();
+        let (web, client) = (
+            plug("shop", "web", "10.65.0.2").await,
+            plug("shop", "client", "10.65.0.3").await,
+        );
+        let other = plug("shop", "other", "10.65.0.4").await;
+        let _listening = Server::start(&web, 80);
+        let holds = || connects(&client, &web, 80) && !connects(&other, &web, 80);
+        let with_addresses = [
+            ("web", "10.65.0.2"),
+            ("client", "10.65.0.3"),
+            ("other", "10.65.0.4"),
+        ];
+        beside(
+            agent,
+            Box::pin(async {
+                for (name, address) in with_addresses {
+                    cluster.pod(name, address).await;
+                }
+                let policy = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
+                "podSelector": {"matchLabels": {"app": "web"}},
+                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}]}]}});
+                cluster.create::<NetworkPolicy>(policy).await;
+                eventually("the policy in nftables", HEALS_WITHIN, holds).await;
+                assert_eq!(ours(), [false, false, true]);
+                assert_eq!((metrics.restore_calls.get(), metrics.nft_errors.get()), (0, 0));
+
+                let listed = || text("nft list table ip calico | sed 's/counter packets [0-9]* bytes [0-9]*//'");
+                let right = listed();
+                for breakage in [
+                    "nft flush chain ip calico filter-cali-FORWARD",
+                    "nft flush ruleset",
+                    "nft flush set ip calico $(nft list sets table ip calico | grep -o 'cali40s-[^ ]*' | head -1)",
+                ] {
+                    text(breakage);
+                    let taken = eventually(breakage, NOTICED_WITHIN, || listed() == right).await;
+                    println!("{breakage}: healed after {taken:?}");
+                }
+                assert!(holds());
+
+                // Away and back, while the agent runs.
+                let patch = |value: serde_json::Value| {
+                    let client = cluster.client.clone();
+                    async move { client.patch_merge::<FelixConfiguration>(None, "default", &value).await.unwrap() }
+                };
+                for (value, left) in [("Disabled", [true, true, false]), ("Enabled", [false, false, true])] {
+                    patch(mode(value)).await;
+                    eventually(value, HEALS_WITHIN, || ours() == left).await;
+                    assert!(holds(), "{value}");
+                }
+                // By what kube-proxy does, at any time.
+                patch(mode("Auto")).await;
+                eventually("iptables, without kube-proxy", HEALS_WITHIN, || ours() == [true, true, false]).await;
+                text("nft add table ip kube-proxy");
+                eventually("nftables, as kube-proxy", HEALS_WITHIN, || ours() == [false, false, true]).await;
+                assert!(holds());
+            }),
+        )
+        .await;
+        assert!(holds());
+        let table = || text("nft list table ip calico");
+        let before = table();
+        let agent = cluster.agent().await;
+        let metrics = agent.metrics();
+        beside(
+            agent,
+            Box::pin(async {
+                eventually("the second start", HEALS_WITHIN, || {
+                    metrics.initial_resync_time.get() > 0.0
+                })
+                .await;
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+            }),
+        )
+        .await;
+        assert_eq!(table(), before);
+        assert_eq!(metrics.nft_messages.get(), 0);
     });
 }
 

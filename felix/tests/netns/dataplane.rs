@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use caracal_daemon::metrics::Registry;
 use caracal_felix::dataplane::Dataplane;
 use caracal_felix::exec::SystemRunner;
-use caracal_felix::features;
+use caracal_felix::features::{self, FilterKind};
 use caracal_felix::metrics::Metrics;
+use caracal_felix_core::desired::Backend;
 use caracal_felix_core::update::Key;
 use caracal_felix_core::{Core, Options, Update};
 use serde_json::{Value, json};
@@ -16,11 +17,11 @@ use crate::machine::{Pod, Server, connects, in_node, plug, run, sh, text};
 
 const NODE: &str = "node-1";
 
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> Option<Box<T>> {
+pub(crate) fn object<T: serde::de::DeserializeOwned>(value: Value) -> Option<Box<T>> {
     Some(Box::new(serde_json::from_value(value).unwrap()))
 }
 
-fn pod(name: &str, pod: &Pod) -> Update {
+pub(crate) fn pod(name: &str, pod: &Pod) -> Update {
     let ip = pod.address.to_string();
     let value = json!({
         "metadata": {"name": name, "namespace": "shop", "labels": {"app": name}},
@@ -30,7 +31,7 @@ fn pod(name: &str, pod: &Pod) -> Update {
     Update::Pod(Key::new("shop", name), object(value))
 }
 
-fn only_client() -> Update {
+pub(crate) fn only_client() -> Update {
     let value = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {
         "podSelector": {"matchLabels": {"app": "web"}},
         "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "client"}}}], "ports": [{"port": 80}]}]}});
@@ -38,13 +39,13 @@ fn only_client() -> Update {
 }
 
 /// A node with felix's kernel side and three pods.
-struct Node {
-    core: Core,
-    dataplane: Dataplane<SystemRunner>,
-    metrics: Metrics,
-    web: Pod,
-    client: Pod,
-    stranger: Pod,
+pub(crate) struct Node {
+    pub(crate) core: Core,
+    pub(crate) dataplane: Dataplane<SystemRunner>,
+    pub(crate) metrics: Metrics,
+    pub(crate) web: Pod,
+    pub(crate) client: Pod,
+    pub(crate) stranger: Pod,
     status: tempfile::TempDir,
 }
 
@@ -53,7 +54,7 @@ impl Node {
         Self::with_backend("NFT").await
     }
 
-    async fn with_backend(backend: &str) -> Self {
+    pub(crate) async fn with_backend(backend: &str) -> Self {
         let (web, client, stranger) = (
             plug("shop", "web", "10.65.0.2").await,
             plug("shop", "client", "10.65.0.3").await,
@@ -63,6 +64,7 @@ impl Node {
         let core = Self::core(
             &status,
             [("web", &web), ("client", &client), ("stranger", &stranger)],
+            backend,
         );
         let (dataplane, metrics) = Self::dataplane(&core, backend).await;
         Self {
@@ -76,7 +78,7 @@ impl Node {
         }
     }
 
-    fn core(status: &tempfile::TempDir, pods: [(&str, &Pod); 3]) -> Core {
+    fn core(status: &tempfile::TempDir, pods: [(&str, &Pod); 3], backend: &str) -> Core {
         let prefix = status.path().to_str().unwrap().to_owned();
         let mut core = Core::new(Options {
             node: NODE.to_owned(),
@@ -90,19 +92,17 @@ impl Node {
             core.on_update(pod(name, made));
         }
         core.on_in_sync();
+        core.set_backend(backend_of(backend));
         core.flush();
         assert_eq!(core.problems(), &BTreeMap::new());
         core
     }
 
-    async fn dataplane(core: &Core, backend: &str) -> (Dataplane<SystemRunner>, Metrics) {
+    pub(crate) async fn dataplane(core: &Core, backend: &str) -> (Dataplane<SystemRunner>, Metrics) {
         features::check_kernel().unwrap();
-        let programs = features::find_programs(&SystemRunner, Some(backend), true)
-            .await
-            .unwrap();
-        assert!(programs.v6.is_some(), "ip6tables is needed");
         let metrics = Metrics::new(&Registry::new("felix").unwrap()).unwrap();
-        let mut dataplane = Dataplane::new(SystemRunner, programs, core, metrics.clone()).unwrap();
+        let kind = filter_kind(backend).await;
+        let mut dataplane = Dataplane::new(SystemRunner, kind, core, metrics.clone()).unwrap();
         // Whatever the flush said, everything is new to this process.
         let mut fresh = core_difference(core);
         fresh.sysctls = true;
@@ -110,7 +110,7 @@ impl Node {
         (dataplane, metrics)
     }
 
-    async fn update(&mut self, update: Update) {
+    pub(crate) async fn update(&mut self, update: Update) {
         self.core.on_update(update);
         let dirty = self.core.flush();
         self.dataplane.mark(self.core.desired(), &dirty);
@@ -118,7 +118,7 @@ impl Node {
     }
 
     /// Makes rounds until nothing is due.
-    async fn settle(&mut self) {
+    pub(crate) async fn settle(&mut self) {
         let limit = Instant::now() + Duration::from_secs(10);
         loop {
             self.dataplane.apply(&self.core).await;
@@ -135,17 +135,36 @@ impl Node {
         assert!(self.dataplane.is_programmed());
     }
 
-    async fn check(&mut self) {
+    pub(crate) async fn check(&mut self) {
         self.dataplane.check(&self.core, Instant::now());
         self.settle().await;
     }
 
-    fn reaches_web(&self) -> (bool, bool) {
+    pub(crate) fn reaches_web(&self) -> (bool, bool) {
         (
             connects(&self.client, &self.web, 80),
             connects(&self.stranger, &self.web, 80),
         )
     }
+}
+
+fn backend_of(name: &str) -> Backend {
+    match name {
+        "nftables" => Backend::Nftables,
+        _ => Backend::Iptables,
+    }
+}
+
+/// What is meant by `nftables`, or by a value of iptablesBackend.
+pub(crate) async fn filter_kind(backend: &str) -> FilterKind {
+    if backend_of(backend) == Backend::Nftables {
+        return FilterKind::Nftables { has_v6: true };
+    }
+    let programs = features::find_programs(&SystemRunner, Some(backend), true)
+        .await
+        .unwrap();
+    assert!(programs.v6.is_some(), "ip6tables is needed");
+    FilterKind::Iptables(programs)
 }
 
 /// All that a first flush would name.

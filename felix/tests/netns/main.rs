@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     missing_docs,
     reason = "a test"
 )]
@@ -11,3 +12,4 @@ mod agent;
 mod confirmation;
 mod dataplane;
 mod machine;
+mod nftables;
