@@ -2,6 +2,7 @@
 # A data centre on this machine, shown step by step: each command stands before its output.
 #   KEEP=1     leaves it standing and says how to explore it
 #   --plain    no colour (as CI runs it)
+#   BACKEND=nftables  policy by nftables in place of iptables
 #   KUBE=real  on kube-apiserver and etcd (scripts/kubernetes/build.sh) in place of the embedded API server
 # Ends with an error when anything is not as it should be.
 set -uo pipefail
@@ -13,7 +14,7 @@ started=$SECONDS
 bold='' ; red='' ; off=''
 if [ "${1:-}" != --plain ] && [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m'; red=$'\e[31m'; off=$'\e[0m'; fi
 
-[ "$(id -u)" = 0 ] || exec sudo --preserve-env=KEEP,KUBE,HOME,CARACAL_K8S_CACHE,CARACAL_K8S_VERSION,NO_COLOR,CARACAL_DEMO_DIR,CARACAL_BIN_DIR "$0" "$@"
+[ "$(id -u)" = 0 ] || exec sudo --preserve-env=KEEP,KUBE,BACKEND,HOME,CARACAL_K8S_CACHE,CARACAL_K8S_VERSION,NO_COLOR,CARACAL_DEMO_DIR,CARACAL_BIN_DIR "$0" "$@"
 export PATH="$bin:$PATH"
 
 lab() { caracal-lab --dir "$dir" "$@"; }
@@ -70,7 +71,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 say "Three nodes, a top-of-rack router (BIRD), a host behind it, and a Kubernetes API"
-must lab up --nodes 3 --tor bird ${KUBE:+--kube "$KUBE"} ${TIMEOUT:+--timeout "$TIMEOUT"}
+must lab up --nodes 3 --tor bird ${KUBE:+--kube "$KUBE"} ${BACKEND:+--backend "$BACKEND"} ${TIMEOUT:+--timeout "$TIMEOUT"}
 export KUBECONFIG=$(lab kubeconfig)
 
 say "A small application: two namespaces, a client, a web tier, a store"
@@ -112,6 +113,32 @@ eventually 10 dropped visitors/client shop/store 5432
 probe dropped visitors/client shop/store 5432
 probe allowed shop/web-1 shop/store 5432
 probe dropped shop/web-1 shop/store 8125 --udp
+
+say "The other way of filtering packets, at any time: what passes and what does not stays as it is, nothing of the former is left"
+node=node-1
+filters() { # filters iptables|nftables: what the node has of each
+  local want=$1 saved tables deadline=$((SECONDS + 15))
+  while :; do
+    saved=$(lab node "$node" -- sh -c '(iptables-nft-save; iptables-legacy-save) 2>/dev/null | grep -c cali-')
+    tables=$(lab node "$node" -- sh -c 'nft list tables | grep -c "table ip calico"')
+    case $want in
+      nftables) [ "$saved" = 0 ] && [ "$tables" = 1 ] && return ;;
+      iptables) [ "$saved" != 0 ] && [ "$tables" = 0 ] && return ;;
+    esac
+    [ $SECONDS -lt $deadline ] || fail "$node has $saved lines of iptables and $tables tables of nftables"
+    sleep 0.2
+  done
+}
+modes='Enabled nftables Disabled iptables'
+[ "${BACKEND:-iptables}" = iptables ] || modes='Disabled iptables Enabled nftables'
+set -- $modes
+while [ $# -gt 0 ]; do
+  must caracalctl patch felixconfiguration default -p "{\"spec\":{\"nftablesMode\":\"$1\"}}"
+  filters "$2"; shift 2
+  probe allowed shop/web-1 shop/store 5432
+  probe dropped visitors/client shop/store 5432
+  probe dropped shop/web-1 shop/store 8125 --udp
+done
 
 say "A node's bgpd is killed while its pod is being pinged: kernel routes stay, peers keep forwarding, it comes back"
 ping_log=$(mktemp)

@@ -11,7 +11,7 @@ use caracal_datastore::{Client, Object, init};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use crate::topology::{CLUSTER_AS, Machine, POD_POOL, Plan, TOR_AS, Tor, tor_address};
+use crate::topology::{Backend, CLUSTER_AS, Machine, POD_POOL, Plan, TOR_AS, Tor, tor_address};
 
 /// Name of the pod pool, as Calico's installer gives it.
 pub const POOL_NAME: &str = "default-ipv4-ippool";
@@ -30,7 +30,7 @@ pub async fn ensure_settings(client: &Client, plan: &Plan) -> caracal_datastore:
     if plan.options.tor != Tor::None {
         ensure(client, &tor_peer()).await?;
     }
-    ensure(client, &felix_configuration()).await
+    ensure(client, &felix_configuration(plan.options.backend)).await
 }
 
 /// Makes a node, or brings the addresses of an existing one up to date. It is not ready yet.
@@ -115,11 +115,13 @@ fn tor_peer() -> BGPPeer {
 }
 
 /// As Calico's manifest has it: after their policy, pods may talk to their node.
-fn felix_configuration() -> FelixConfiguration {
+fn felix_configuration(backend: Backend) -> FelixConfiguration {
     FelixConfiguration::new(
         "default",
         FelixConfigurationSpec {
             default_endpoint_to_host_action: Some("Accept".to_owned()),
+            // The default decides by kube-proxy, which a lab has not.
+            nftables_mode: (backend == Backend::Nftables).then(|| "Enabled".to_owned()),
             ..FelixConfigurationSpec::default()
         },
     )

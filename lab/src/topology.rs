@@ -196,10 +196,6 @@ impl Options {
             Tor::Bird | Tor::None => {}
             Tor::Frr => return not_built("--tor", "frr", "bird"),
         }
-        match self.backend {
-            Backend::Iptables => {}
-            Backend::Nftables => return not_built("--backend", "nftables", "iptables"),
-        }
         match self.families {
             Families::Ipv4 => {}
             Families::Ipv6 => return not_built("--families", "ipv6", "ipv4"),
@@ -428,13 +424,6 @@ mod tests {
                     ..Options::default()
                 },
                 "--tor frr: not built yet; use --tor bird",
-            ),
-            (
-                Options {
-                    backend: Backend::Nftables,
-                    ..Options::default()
-                },
-                "--backend nftables: not built yet; use --backend iptables",
             ),
             (
                 Options {
