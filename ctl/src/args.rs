@@ -16,7 +16,7 @@ pub use node::{
     BgpCommand, BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, ClusterCommand, ClusterDiags, DatastoreCommand,
     Doctor, Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags, NodeStatus, Status,
 };
-pub use policy::{PolicyCommand, PolicyReport, PolicyTest, Trace};
+pub use policy::{PolicyCommand, PolicyDenials, PolicyReport, PolicyTest, Trace};
 pub use resource::{
     Apply, Convert, Create, Crud, Delete, DryRun, Get, Label, Patch, PatchType, Replace, Source, Validate,
 };

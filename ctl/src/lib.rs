@@ -65,6 +65,7 @@ pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Acces
         Command::Bgp(BgpCommand::Neighbor(neighbor)) => bgp::neighbor(terminal, &neighbor),
         Command::Trace(trace) => Box::pin(trace::run(terminal, access, &global, &trace)).await,
         Command::Policy(PolicyCommand::Test(test)) => policy::test::run(terminal, &test),
+        Command::Policy(PolicyCommand::Denials(denials)) => policy::denials::run(terminal, &denials),
         Command::Policy(PolicyCommand::Report(report)) => {
             Box::pin(policy::report::run(terminal, access, &global, &report)).await
         }

@@ -1,6 +1,7 @@
 //! `policy`: what policies do, tried and reported.
 
 mod cases;
+pub(crate) mod denials;
 pub(crate) mod report;
 pub(crate) mod test;
 

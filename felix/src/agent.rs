@@ -21,8 +21,11 @@ use caracal_linux::nftables::Heard;
 use futures::{FutureExt as _, StreamExt as _};
 
 use crate::dataplane::Dataplane;
+use crate::denials::Denials;
+use crate::denials::stream::Stream;
 use crate::exec::CommandRunner;
 use crate::features::Refusal;
+use crate::host_interfaces::HostInterfaces;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::servers::Servers;
@@ -86,6 +89,10 @@ pub struct Agent<R> {
     /// Kinds that are not listed completely yet.
     missing: usize,
     servers: Servers,
+    denials: Denials,
+    interfaces: HostInterfaces,
+    /// The cluster's data may be used: nobody is moving it elsewhere.
+    is_released: bool,
     metrics: Metrics,
     startup: Reporter,
     main_loop: Reporter,
@@ -134,6 +141,9 @@ impl<R: CommandRunner> Agent<R> {
             missing: updates.len(),
             updates,
             servers,
+            denials: Denials::new(Stream::default(), metrics.clone()),
+            interfaces: HostInterfaces::open()?,
+            is_released: true,
             metrics,
             startup,
             main_loop,
@@ -147,6 +157,13 @@ impl<R: CommandRunner> Agent<R> {
     #[must_use]
     pub fn telling(mut self, board: Board) -> Self {
         self.pods.tell(board);
+        self
+    }
+
+    /// Tells from now on who denies which packets, when it is configured to.
+    #[must_use]
+    pub fn reporting(mut self, stream: Stream) -> Self {
+        self.denials = Denials::new(stream, self.metrics.clone());
         self
     }
 
@@ -172,6 +189,7 @@ impl<R: CommandRunner> Agent<R> {
                 event = self.monitor.next(), if self.dataplane.is_some() => self.on_events(&event?),
                 heard = heard(&mut self.dataplane) => self.on_heard(heard),
                 updates = self.pods.next() => self.on_pods(updates),
+                batch = self.denials.next() => self.denials.on_batch(&batch),
                 _ = ticks.tick() => self.check(),
                 () = tokio::time::sleep_until(until), if round.is_some() => self.round().await?,
             }
@@ -181,7 +199,8 @@ impl<R: CommandRunner> Agent<R> {
     fn next_round(&self) -> Option<Instant> {
         let now = Instant::now();
         let collect = if self.is_quick() { COLLECT_QUICK } else { COLLECT };
-        let changes = self.changed.map(|since| since + collect);
+        let changes = self.changed.filter(|_| self.is_released);
+        let changes = changes.map(|since| since + collect);
         let parts = self.dataplane.as_ref().and_then(|dataplane| dataplane.next(now));
         let next = [changes, parts].into_iter().flatten().min()?;
         Some(next.max(self.not_before))
@@ -209,6 +228,13 @@ impl<R: CommandRunner> Agent<R> {
                 self.pods.on_update(&update);
                 let update = self.pods.complete(update);
                 self.core.on_update(update);
+                self.note_change();
+            }
+            Message::Released(is_released) => {
+                if self.is_released != is_released {
+                    tracing::info!(is_released, "datastoreReady of the ClusterInformation");
+                }
+                self.is_released = is_released;
                 self.note_change();
             }
             Message::InSync(kind) => {
@@ -249,12 +275,17 @@ impl<R: CommandRunner> Agent<R> {
         let Some(dataplane) = &mut self.dataplane else {
             return;
         };
+        let mut is_host = self.interfaces.on_event(event);
         dataplane.on_event(event, &self.core);
         for _ in 1..BATCH {
-            match self.monitor.next().now_or_never() {
-                Some(Ok(event)) => dataplane.on_event(&event, &self.core),
-                _ => return,
-            }
+            let Some(Ok(event)) = self.monitor.next().now_or_never() else {
+                break;
+            };
+            is_host |= self.interfaces.on_event(&event);
+            dataplane.on_event(&event, &self.core);
+        }
+        if is_host {
+            self.note_change();
         }
     }
 
@@ -269,6 +300,7 @@ impl<R: CommandRunner> Agent<R> {
         if let Some(dataplane) = &mut self.dataplane {
             dataplane.check(&self.core, Instant::now());
         }
+        self.denials.write(&self.core);
         let ready = self.is_ready();
         let detail = if ready { "" } else { "waiting for the API server" };
         self.main_loop.report(true, ready, detail);
@@ -281,7 +313,7 @@ impl<R: CommandRunner> Agent<R> {
     /// Computes what follows from the changes, and does what is due.
     async fn round(&mut self) -> Result<(), Error> {
         let began = Instant::now();
-        if self.changed.take().is_some() {
+        if self.is_released && self.changed.take().is_some() {
             self.calculate().await?;
         }
         if let Some(dataplane) = &mut self.dataplane {
@@ -316,6 +348,10 @@ impl<R: CommandRunner> Agent<R> {
 
     async fn calculate(&mut self) -> Result<(), Error> {
         self.choose_filter()?;
+        let prefixes = self.core.config().interface_prefixes.clone();
+        for update in self.interfaces.look(&prefixes).await {
+            self.core.on_update(update);
+        }
         let dirty = self.core.flush();
         self.pods.calculated();
         if dirty.problems {

@@ -35,6 +35,15 @@ pub struct Args {
         default_value = "/var/lib/calico/caracal-reserve"
     )]
     pub cni_reserve_dir: PathBuf,
+    /// Unix socket on which denied packets are told, one JSON object a line, when flowLogsLocalReporter is Enabled; none
+    /// = they are told nowhere
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "DENIALS_SOCKET",
+        default_value = "/run/caracal/denials.sock"
+    )]
+    pub denials_socket: PathBuf,
     /// Form of log lines: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: Format,

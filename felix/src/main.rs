@@ -12,6 +12,7 @@ use caracal_datastore::{Client, ConnectOptions};
 use caracal_felix::agent::{Agent, Settings};
 use caracal_felix::args::Args;
 use caracal_felix::confirmation::Answering;
+use caracal_felix::denials::stream::{self, Serving, Stream};
 use caracal_felix::exec::SystemRunner;
 use caracal_felix::{features, parameters};
 use caracal_linux::netlink::Netlink;
@@ -81,7 +82,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let _plugins = serve_plugins(plugins).await;
     let _answering = Answering::start(&client, &settings.node, Netlink::open()?);
-    let agent = Agent::new(SystemRunner, &client, settings).await?.telling(board);
+    let stream = Stream::default();
+    let _denials = serve_denials(&args.denials_socket, &stream).await;
+    let agent = Agent::new(SystemRunner, &client, settings).await?;
+    let agent = agent.telling(board).reporting(stream);
     agent
         .run(async {
             match signals::shutdown().await {
@@ -91,6 +95,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
         })
         .await?;
     Ok(())
+}
+
+/// Serves readers of denied packets. Policy does not depend on them, so a failure is no reason to end.
+async fn serve_denials(path: &Path, stream: &Stream) -> Option<Serving> {
+    if path == Path::new("none") {
+        return None;
+    }
+    match stream::serve(path, stream.clone()).await {
+        Ok(serving) => Some(serving),
+        Err(error) => {
+            tracing::warn!(error = %error, "denied packets are told nowhere");
+            None
+        }
+    }
 }
 
 /// Serves CNI plugins. Without that they do the same work themselves, so a failure is no reason to end.

@@ -34,6 +34,10 @@ pub struct Metrics {
     pub ipset_lines: IntCounter,
     pub route_changes: IntCounter,
     pub problems: IntGauge,
+    pub nflog_messages: IntCounter,
+    pub nflog_logs: IntCounterVec,
+    pub nflog_overruns: IntCounter,
+    pub nflog_unreadable: IntCounter,
 }
 
 impl Metrics {
@@ -102,6 +106,23 @@ impl Metrics {
             problems: registry.int_gauge(
                 "felix_objects_not_understood",
                 "Objects and parameters that could not be understood; what they concern is closed.",
+            )?,
+            nflog_messages: registry.int_counter(
+                "felix_nflog_netlink_messages_received",
+                "Messages with denied packets.",
+            )?,
+            nflog_logs: registry.int_counter_vec(
+                "felix_nflog_logs_received",
+                "Denied packets that rules showed.",
+                &["groupNum"],
+            )?,
+            nflog_overruns: registry.int_counter(
+                "felix_nflog_buffer_overruns",
+                "Times that denied packets came faster than they were read.",
+            )?,
+            nflog_unreadable: registry.int_counter(
+                "felix_nflog_parse_errors",
+                "Denied packets that could not be read.",
             )?,
         })
     }

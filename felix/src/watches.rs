@@ -18,6 +18,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 pub enum Message {
     /// An object appeared, changed or went.
     Update(Update),
+    /// The cluster's data may be used, or is being moved and must not be.
+    Released(bool),
     /// One more kind is listed completely.
     InSync(String),
     /// A kind cannot be followed at the moment; its watch tries again by itself.
@@ -58,6 +60,7 @@ pub fn all(client: &Client) -> Stream {
         follow::<v3::BlockAffinity>(client, Update::BlockAffinity),
         follow::<v3::FelixConfiguration>(client, Update::FelixConfiguration),
         follow::<v3::BGPConfiguration>(client, Update::BgpConfiguration),
+        released(client),
     ])
 }
 
@@ -67,6 +70,21 @@ fn follow<K: Object>(
 ) -> BoxStream<'static, Message> {
     let events = client.watch::<K>(WatchScope::default());
     events.map(messages(update)).boxed()
+}
+
+/// Follows whether the cluster's data may be used.
+fn released(client: &Client) -> BoxStream<'static, Message> {
+    let events = client.watch::<v3::ClusterInformation>(WatchScope::default());
+    let messages = events.map(|event| match event {
+        Event::Applied(object) => Message::Released(object.spec.datastore_ready != Some(false)),
+        Event::Deleted(_) => Message::Released(true),
+        Event::InSync => Message::InSync("ClusterInformation".to_owned()),
+        Event::Trouble(problem) => Message::Trouble {
+            kind: "ClusterInformation".to_owned(),
+            problem,
+        },
+    });
+    messages.boxed()
 }
 
 /// Follows a kind that a cluster need not have.

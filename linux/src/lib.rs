@@ -11,6 +11,7 @@ pub mod handover;
 pub mod ipset;
 pub mod netlink;
 pub mod netns;
+pub mod nflog;
 mod nfnetlink;
 pub mod nftables;
 pub mod sys;

@@ -242,7 +242,7 @@ impl Connection {
     }
 }
 
-fn frame(request: &Request<'_>, flags: u16, sequence: u32) -> Option<Vec<u8>> {
+pub(crate) fn frame(request: &Request<'_>, flags: u16, sequence: u32) -> Option<Vec<u8>> {
     let length = HEADER_LEN + NFGENMSG_LEN + request.payload.len();
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(u32::try_from(length).ok()?.to_ne_bytes());
@@ -273,7 +273,7 @@ fn number(mut rest: &mut [u8], first: u32) -> u32 {
 }
 
 /// The verdict of an NLMSG_ERROR: zero is success.
-fn verdict(payload: &[u8]) -> Result<(), i32> {
+pub(crate) fn verdict(payload: &[u8]) -> Result<(), i32> {
     match payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
         Some(0) => Ok(()),
         Some(errno) => Err(errno.saturating_abs()),

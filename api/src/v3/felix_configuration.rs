@@ -246,6 +246,8 @@ resource! {
         /// Use generic XDP where drivers have none.
         #[serde(rename = "genericXDPEnabled")]
         pub generic_xdp_enabled: Option<bool>,
+        /// Report denied packets to readers on the node: Enabled or Disabled.
+        pub flow_logs_local_reporter: Option<String>,
         /// Use nftables: Enabled, Disabled or Auto.
         pub nftables_mode: Option<String>,
         /// Use flow tables: All or Disabled.

@@ -1,5 +1,7 @@
 //! Flags of the commands that explain policy.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// Flags of `trace`.
@@ -48,6 +50,8 @@ pub enum PolicyCommand {
     Test(PolicyTest),
     /// Show whom each policy selects, and policies and rules that do nothing
     Report(PolicyReport),
+    /// Show which packets this node denies, and by which policy
+    Denials(PolicyDenials),
 }
 
 /// Flags of `policy test`.
@@ -92,6 +96,34 @@ pub struct PolicyReport {
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
     /// text, json or yaml
+    #[arg(short, long, default_value = "text", value_name = "FORM")]
+    pub output: String,
+}
+
+/// Flags of `policy denials`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "felix tells of denied packets when flowLogsLocalReporter of its FelixConfiguration is Enabled:\n  \
+caracalctl patch felixconfiguration default -p '{\"spec\":{\"flowLogsLocalReporter\":\"Enabled\"}}'\n\
+Exit codes: 0 done, 2 wrong usage, 3 felix is not there."
+)]
+pub struct PolicyDenials {
+    /// Socket of this node's felix
+    #[arg(long, default_value = "/run/caracal/denials.sock", value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Read records of a file instead; - for stdin
+    #[arg(short, long, value_name = "FILE", conflicts_with = "follow")]
+    pub filename: Option<String>,
+    /// Go on with those that come
+    #[arg(long)]
+    pub follow: bool,
+    /// Only those with an end in this namespace
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Only those of the last time, for example 10m
+    #[arg(long, value_name = "DURATION")]
+    pub since: Option<String>,
+    /// text or json (one object a line)
     #[arg(short, long, default_value = "text", value_name = "FORM")]
     pub output: String,
 }

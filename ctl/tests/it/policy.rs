@@ -268,3 +268,28 @@ async fn the_report_finds_what_does_nothing() {
     let live = shop().await.run("policy report").await;
     insta::assert_snapshot!(format!("{}\n{}", ran.shown(), live.shown()));
 }
+
+#[tokio::test]
+async fn denials_are_shown_with_who_denied() {
+    let records = concat!(
+        r#"{"time":"2026-01-02T03:04:05.006Z","node":"n1","count":3,"action":"deny","direction":"ingress","protocol":6,"#,
+        r#""source":{"address":"10.244.1.3","port":40000,"endpoint":"other/web"},"#,
+        r#""destination":{"address":"10.244.2.2","port":5432,"endpoint":"shop/db"},"#,
+        r#""prefix":"DPI|default","tier":"default","policies":["KubernetesNetworkPolicy shop/db"],"reason":"no rule matches"}"#,
+        "\n",
+        r#"{"time":"2026-01-02T03:04:06Z","direction":"egress","protocol":1,"source":{"address":"10.0.0.1"},"destination":{"address":"10.0.0.2"},"reason":"x"}"#,
+        "\n",
+        r#"{"time":"2026-01-02T03:04:07Z","lost":7,"reason":"too fast"}"#,
+        "\nno json\n",
+    );
+    let cluster = Cluster::new();
+    let all = cluster.run_with("policy denials -f -", records).await;
+    let own = cluster
+        .run_with("policy denials -f - -n shop -o json", records)
+        .await;
+    assert_eq!(own.out.lines().count(), 1);
+    let none = cluster.run_with("policy denials -f - --since 1m", records).await;
+    let away = cluster.run("policy denials --socket /nowhere/denials.sock").await;
+    let shown = [all, none, away].map(|ran| ran.shown());
+    insta::assert_snapshot!(shown.join("\n"));
+}

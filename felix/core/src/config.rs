@@ -149,6 +149,8 @@ pub struct Config {
     pub mangle_allow_action: AllowAction,
     pub deny_action: DenyAction,
     pub log_prefix: String,
+    /// Denied packets are shown to the agent, which says who denied them.
+    pub is_denial_logged: bool,
     /// Packets and time; none = every packet is logged.
     pub log_rate: Option<(u32, TimeUnit)>,
     pub log_burst: u32,
@@ -239,6 +241,12 @@ impl Config {
                 AllowAction::Accept,
             ),
             deny_action: read.word(own.deny.0, own.deny.1, &deny, DenyAction::Drop),
+            is_denial_logged: read.word(
+                "flowLogsLocalReporter",
+                spec.flow_logs_local_reporter.as_ref(),
+                &switch,
+                false,
+            ),
             log_prefix: spec
                 .log_prefix
                 .clone()

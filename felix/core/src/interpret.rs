@@ -124,7 +124,7 @@ impl Run<'_> {
                     }
                 }
                 Action::SetMark { value, mask } => flight.mark = flight.mark & !mask | value,
-                Action::Log { prefix } => flight.logged.push(prefix.clone()),
+                Action::Log { prefix } | Action::Nflog { prefix, .. } => flight.logged.push(prefix.clone()),
                 Action::NoTrack => flight.is_untracked = true,
                 Action::Masquerade { .. } | Action::Snat { .. } | Action::Dnat { .. } => {
                     return Outcome::Accepted;

@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod endpoint;
 pub mod failsafe;
 pub mod merge;
+pub mod nflog;
 pub mod policy;
 pub mod static_chains;
 
@@ -273,6 +274,13 @@ pub enum Action {
         /// Beginning of the message.
         prefix: String,
     },
+    /// It is shown to the reader of a group of nfnetlink_log, and goes on.
+    Nflog {
+        /// The group.
+        group: u16,
+        /// What the reader is told with it; at most 63 bytes.
+        prefix: String,
+    },
     /// Its connection is not tracked.
     NoTrack,
     /// Its source becomes the address of the outgoing interface.
@@ -308,6 +316,7 @@ impl Action {
             | Self::Dispatch { .. }
             | Self::SetMark { .. }
             | Self::Log { .. }
+            | Self::Nflog { .. }
             | Self::NoTrack
             | Self::Masquerade { .. }
             | Self::Snat { .. }

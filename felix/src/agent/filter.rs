@@ -54,6 +54,7 @@ impl<R: CommandRunner> Agent<R> {
 
     /// Follows the configuration: table programs and ports.
     pub(super) async fn configure(&mut self) -> Result<(), Error> {
+        self.denials.set(self.core.config().is_denial_logged);
         let spec = self.core.configuration();
         if let Err(error) = self.servers.ensure(spec).await {
             tracing::error!(error = %error, "port not opened");

@@ -23,15 +23,15 @@ const HEALS_WITHIN: Duration = Duration::from_secs(5);
 /// What the kernel notifies of is put right at once; without the notification it would take far longer than this.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 
-struct Cluster {
+pub(crate) struct Cluster {
     // Its tasks serve the client.
     _server: ApiServer,
-    client: Client,
+    pub(crate) client: Client,
     status: tempfile::TempDir,
 }
 
 impl Cluster {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = ApiServer::in_memory();
         let client = Client::from_service(server.service(), "default");
         let cluster = Self {
@@ -44,12 +44,12 @@ impl Cluster {
         cluster
     }
 
-    async fn create<K: Object>(&self, value: serde_json::Value) -> K {
+    pub(crate) async fn create<K: Object>(&self, value: serde_json::Value) -> K {
         let object: K = serde_json::from_value(value).unwrap();
         self.client.create(&object).await.unwrap()
     }
 
-    async fn pod(&self, name: &str, address: &str) {
+    pub(crate) async fn pod(&self, name: &str, address: &str) {
         let mut pod: PodObject = self
             .create(json!({
                 "metadata": {"name": name, "namespace": "shop", "labels": {"app": name}},
@@ -61,18 +61,29 @@ impl Cluster {
         self.client.update_status(&pod).await.unwrap();
     }
 
-    async fn agent(&self) -> Agent<SystemRunner> {
+    pub(crate) async fn agent(&self) -> Agent<SystemRunner> {
+        self.agent_with([]).await
+    }
+
+    /// An agent with more parameters of its node.
+    pub(crate) async fn agent_with(
+        &self,
+        more: impl IntoIterator<Item = (String, String)>,
+    ) -> Agent<SystemRunner> {
         let prefix = self.status.path().to_str().unwrap().to_owned();
         let settings = Settings {
             node: "node-1".to_owned(),
-            parameters: vec![BTreeMap::from([("EndpointStatusPathPrefix".to_owned(), prefix)])],
+            parameters: vec![{
+                let own = [("EndpointStatusPathPrefix".to_owned(), prefix)];
+                BTreeMap::from_iter(own.into_iter().chain(more))
+            }],
         };
         Agent::new(SystemRunner, &self.client, settings).await.unwrap()
     }
 }
 
 /// Runs an agent beside a test, and ends it as a signal would.
-async fn beside(agent: Agent<SystemRunner>, test: Pin<Box<dyn Future<Output = ()> + '_>>) {
+pub(crate) async fn beside(agent: Agent<SystemRunner>, test: Pin<Box<dyn Future<Output = ()> + '_>>) {
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let test = async {
         test.await;
@@ -84,7 +95,7 @@ async fn beside(agent: Agent<SystemRunner>, test: Pin<Box<dyn Future<Output = ()
 }
 
 /// Waits until something holds while the agent works, and says how long it took.
-async fn eventually(what: &str, limit: Duration, mut test: impl FnMut() -> bool) -> Duration {
+pub(crate) async fn eventually(what: &str, limit: Duration, mut test: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !test() {
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");

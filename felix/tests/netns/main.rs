@@ -11,5 +11,7 @@
 mod agent;
 mod confirmation;
 mod dataplane;
+mod denials;
 mod machine;
 mod nftables;
+mod waiting;

@@ -1,7 +1,7 @@
 //! FelixConfiguration: values of its parameters, and parameters that only a node with the real Calico reads.
 //!
-//! The latter (`bpf…`, `flowLogs…`) are in the schema so that an object shared with such nodes keeps them; nothing
-//! here reads them.
+//! The latter (`bpf…`, most of `flowLogs…`) are in the schema so that an object shared with such nodes keeps them;
+//! nothing here reads them.
 
 use serde_json::{Map, Value, json};
 
@@ -213,7 +213,6 @@ fn others() -> Value {
             "bpfRedirectToPeer",
             "flowLogsFlushInterval",
             "flowLogsGoldmaneServer",
-            "flowLogsLocalReporter",
             "flowLogsPolicyEvaluationMode",
         ],
         json!({"type": "string"}),

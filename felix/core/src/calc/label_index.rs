@@ -97,6 +97,11 @@ impl<K> Labels for Effective<'_, K> {
 }
 
 impl<K: Ord + Clone + Debug, S: Ord + Clone + Debug> LabelIndex<K, S> {
+    /// The selectors that select an item, as one set; none for an item that is not there.
+    pub fn matched(&self, item: &K) -> Option<&BTreeSet<S>> {
+        self.items.get(item).map(|item| &item.matched)
+    }
+
     /// The selectors that select an item.
     pub fn selectors_of(&self, item: &K) -> impl Iterator<Item = &S> {
         self.items.get(item).into_iter().flat_map(|item| &item.matched)

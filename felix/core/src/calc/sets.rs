@@ -3,6 +3,7 @@
 //! Owns which sets are in use and what is in them, and for each what changed since it was last asked: a change of one
 //! address costs what that address costs, however large the set is. Sets that merge others are in [`unions`].
 
+mod change;
 mod unions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -420,13 +421,13 @@ impl Sets {
     /// An item that stays selected by what selects it has other addresses.
     fn change_addresses(&mut self, item: &Item, before: Option<&Addresses>, after: &Addresses) {
         let selectors: Vec<String> = self.index.selectors_of(item).cloned().collect();
+        let none = Addresses::default();
+        let before = before.unwrap_or(&none);
+        let (old, new) = change::changed(before, after);
         for id in selectors {
             let Some(set) = self.active.get(&id) else { continue };
-            let old: BTreeSet<IpSetMember> = before
-                .into_iter()
-                .flat_map(|addresses| members_of(&set.spec, addresses))
-                .collect();
-            let new: BTreeSet<IpSetMember> = members_of(&set.spec, after).into_iter().collect();
+            let old: BTreeSet<IpSetMember> = members_of(&set.spec, &old).into_iter().collect();
+            let new: BTreeSet<IpSetMember> = members_of(&set.spec, &new).into_iter().collect();
             for member in new.difference(&old) {
                 self.count(&id, *member, true);
             }

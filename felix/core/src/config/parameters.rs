@@ -191,6 +191,7 @@ pub const ALL: &[Parameter] = &[
     row("sidecarAccelerationEnabled", "", Kind::Bool, "false", "", Effect::Kept),
     row("xdpEnabled", "", Kind::Bool, "true", "", Effect::Kept),
     row("genericXDPEnabled", "", Kind::Bool, "false", "", Effect::Kept),
+    row("flowLogsLocalReporter", "", Kind::Text, "Disabled", "Enabled,Disabled", Effect::Live),
     row("nftablesMode", "", Kind::Text, "Auto", "Enabled,Disabled,Auto", Effect::Live),
     row("nftablesFlowTableOffload", "", Kind::Text, "Disabled", "All,Disabled", Effect::Kept),
     row("nftablesFlowTableDataIfacePattern", "", Kind::Text, "", "", Effect::Kept),

@@ -1,12 +1,13 @@
 //! The chains of endpoints.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::cluster::{Cluster, Local};
-use super::lists::{self, BundleId, Place, Scope, TierList};
+use super::lists::{self, BundleId, MergedList, Place, Scope, TierList};
 use super::owners::{Owner, Use};
 use super::plan::Lists;
 use crate::calc::model::{Direction, PolicyId};
@@ -46,7 +47,7 @@ pub(super) fn interface_of(cluster: &Cluster, local: &Local) -> Option<String> {
 }
 
 /// All lists of policies of an endpoint.
-pub(super) fn lists(cluster: &Cluster, item: &Item) -> Lists {
+fn lists(cluster: &Cluster, item: &Item) -> Lists {
     let is_host = matches!(item, Item::Host(_));
     let mut lists = Lists::new();
     for direction in Direction::ALL {
@@ -65,8 +66,46 @@ pub(super) fn lists(cluster: &Cluster, item: &Item) -> Lists {
     lists
 }
 
+/// The lists of an endpoint, and those of them that are merged.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    pub(super) lists: Lists,
+    pub(super) merged: Vec<MergedList>,
+}
+
+/// Lists that were put in order: endpoints that the same policies select have the same, and to see that costs less than
+/// to sort a thousand policies once more.
+#[derive(Default)]
+pub(super) struct Orders<'a> {
+    known: Vec<(bool, &'a BTreeSet<PolicyId>, Arc<Ordered>)>,
+}
+
+/// Lists that are remembered.
+const ORDERS_MAX: usize = 64;
+
+impl<'a> Orders<'a> {
+    /// The lists of an endpoint.
+    pub(super) fn of(&mut self, cluster: &'a Cluster, item: &Item) -> Arc<Ordered> {
+        let is_host = matches!(item, Item::Host(_));
+        let matched = cluster.local_index.matched(item);
+        let is_same = |(own, set, _): &&(bool, &BTreeSet<PolicyId>, Arc<Ordered>)| {
+            *own == is_host && Some(*set) == matched
+        };
+        if let Some((_, _, known)) = self.known.iter().find(is_same) {
+            return Arc::clone(known);
+        }
+        let lists = lists(cluster, item);
+        let merged = merged_lists(&lists);
+        let ordered = Arc::new(Ordered { lists, merged });
+        if let Some(matched) = matched.filter(|_| self.known.len() < ORDERS_MAX) {
+            self.known.push((is_host, matched, Arc::clone(&ordered)));
+        }
+        ordered
+    }
+}
+
 /// The lists that are merged.
-pub(super) fn merged_lists(lists: &Lists) -> Vec<(Place, Arc<[PolicyId]>)> {
+fn merged_lists(lists: &Lists) -> Vec<MergedList> {
     let mut merged = Vec::new();
     for ((direction, scope), tiers) in lists {
         for tier in tiers.iter().filter(|tier| tier.is_merged()) {
@@ -75,7 +114,7 @@ pub(super) fn merged_lists(lists: &Lists) -> Vec<(Place, Arc<[PolicyId]>)> {
                 scope: *scope,
                 tier: tier.name.clone(),
             };
-            merged.push((place, tier.enforced().cloned().collect()));
+            merged.push(MergedList::new(place, tier.enforced().cloned().collect()));
         }
     }
     merged
@@ -147,7 +186,7 @@ impl Writer<'_> {
         }
         let tiers = self.tiers(direction, Scope::Forward, &[TableName::Filter]);
         let forward = endpoint::host_forward_chain(config.backend, direction, interface);
-        let rules = endpoint::host_forward(&tiers, config);
+        let rules = endpoint::host_forward(direction, &tiers, config);
         self.out.chains.push((TableName::Filter, forward, rules));
         let tiers = self.tiers(direction, Scope::Untracked, &[TableName::Raw]);
         let rules = endpoint::host_untracked(direction, &tiers, config);

@@ -136,6 +136,23 @@ struct ListKey {
     digest: Vec<u8>,
 }
 
+/// A list of policies that become one chain.
+#[derive(Clone, Debug)]
+pub(super) struct MergedList {
+    key: ListKey,
+    policies: Arc<[PolicyId]>,
+}
+
+impl MergedList {
+    pub(super) fn new(place: Place, policies: Arc<[PolicyId]>) -> Self {
+        let digest = digest(&policies);
+        Self {
+            key: ListKey { place, digest },
+            policies,
+        }
+    }
+}
+
 /// Endpoints with the same list.
 #[derive(Debug)]
 struct Class {
@@ -166,14 +183,11 @@ pub(super) struct Settled {
 
 impl Bundles {
     /// Sets the lists of an endpoint that are to be merged.
-    pub(super) fn set(&mut self, item: &Item, lists: Vec<(Place, Arc<[PolicyId]>)>) {
-        let lists: BTreeMap<ListKey, Arc<[PolicyId]>> = lists
-            .into_iter()
-            .map(|(place, policies)| {
-                let digest = digest(&policies);
-                (ListKey { place, digest }, policies)
-            })
-            .collect();
+    pub(super) fn set(&mut self, item: &Item, lists: &[MergedList]) {
+        let lists = lists
+            .iter()
+            .map(|list| (list.key.clone(), Arc::clone(&list.policies)));
+        let lists: BTreeMap<ListKey, Arc<[PolicyId]>> = lists.collect();
         let before = self.of_item.remove(item).unwrap_or_default();
         for key in before.iter().filter(|key| !lists.contains_key(*key)) {
             if let Some(class) = self.classes.get_mut(key) {

@@ -13,7 +13,7 @@ use crate::calc::sets::{Part, Sets};
 use crate::config::Config;
 use crate::desired::{IpSetKind, TableKey, TableName};
 use crate::rules::endpoint::{bundle_chain, policy_chain, profile_chain};
-use crate::rules::{Rule, merge, policy};
+use crate::rules::{Rule, merge, nflog, policy};
 
 /// Whose chain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,12 +184,17 @@ fn content(
         merged(id, tables, cluster, bundles, config, output, &mut content);
         return content;
     }
-    let (rules, title, is_staged) = match owner {
+    let (rules, title, is_staged, name) = match owner {
         Owner::Policy(direction, id) => {
             let policy = cluster.policies.get(id);
             let rules = policy.and_then(|policy| policy.rules(*direction));
             let title = format!("Policy {} {}", id.shown(), direction.as_str());
-            (rules.unwrap_or_default(), title, id.kind.is_staged())
+            (
+                rules.unwrap_or_default(),
+                title,
+                id.kind.is_staged(),
+                nflog::Owner::policy(*direction, id.text()),
+            )
         }
         Owner::Profile(direction, name) => {
             // A profile that is not there allows nothing.
@@ -198,7 +203,12 @@ fn content(
                 Direction::Egress => profile.egress.as_slice(),
             });
             let title = format!("Profile {name} {}", direction.as_str());
-            (rules.unwrap_or_default(), title, false)
+            (
+                rules.unwrap_or_default(),
+                title,
+                false,
+                nflog::Owner::profile(*direction, name),
+            )
         }
         Owner::Bundle(_) => return content,
     };
@@ -207,7 +217,7 @@ fn content(
         let written = if is_staged {
             policy::staged_chain(rules, *version, config, &title)
         } else {
-            policy::chain(rules, *version, config, &title)
+            policy::chain(rules, *version, config, &title, &name)
         };
         for table in tables {
             let key = TableKey {
@@ -256,6 +266,11 @@ fn merged(
             sets,
             unions,
         } = merge::chain(&rules, &context);
+        if config.is_denial_logged {
+            let tier = policies.iter().find_map(|id| cluster.policies.get(id));
+            let tier = tier.map(|policy| policy.tier.as_str()).unwrap_or_default();
+            rules = nflog::before_denials(rules, &config.deny(), &nflog::end_of_tier(*direction, tier));
+        }
         if let Some(first) = rules.first_mut() {
             let title = format!("{} merged policies {}", policies.len(), direction.as_str());
             first.comments.push(title);

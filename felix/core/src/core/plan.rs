@@ -4,11 +4,12 @@
 //! by itself, so that a change costs what the endpoint costs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::cluster::{Changes, Cluster, Local};
-use super::endpoints::{self, Written};
+use super::endpoints::{self, Ordered, Orders, Written};
 use super::interfaces::Interfaces;
 use super::lists::{Bundles, Scope, TierList};
 use super::network;
@@ -103,11 +104,12 @@ impl Plan {
         }
         self.claim(cluster, &mut items);
         self.mark(cluster, changes, is_all);
-        let mut lists: BTreeMap<Item, Lists> = BTreeMap::new();
+        let mut orders = Orders::default();
+        let mut lists: BTreeMap<Item, Arc<Ordered>> = BTreeMap::new();
         for item in &items {
-            let found = self.owned(cluster, item).map(|_| endpoints::lists(cluster, item));
-            let merged = found.iter().flat_map(endpoints::merged_lists).collect();
-            self.bundles.set(item, merged);
+            let found = self.owned(cluster, item).map(|_| orders.of(cluster, item));
+            let merged = found.as_ref().map(|found| found.merged.as_slice());
+            self.bundles.set(item, merged.unwrap_or_default());
             lists.extend(found.map(|found| (item.clone(), found)));
         }
         let settled = self.bundles.settle();
@@ -116,11 +118,12 @@ impl Plan {
         }
         for item in settled.items {
             if items.insert(item.clone()) {
-                lists.insert(item.clone(), endpoints::lists(cluster, &item));
+                lists.insert(item.clone(), orders.of(cluster, &item));
             }
         }
         for item in &items {
-            self.write_endpoint(cluster, item, lists.get(item), config, output);
+            let lists = lists.get(item).map(|ordered| &ordered.lists);
+            self.write_endpoint(cluster, item, lists, config, output);
         }
         self.owners.write(cluster, &self.bundles, config, output);
         self.write_dispatch(is_all, config, output);

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha224};
 
 use crate::desired::IpVersion;
-use crate::rules::{Action, ConnState, End, Match, PortRange, Rule};
+use crate::rules::{Action, ConnState, End, Match, PortRange, Rule, nflog};
 
 /// Beginning of the comment that marks a rule as ours.
 pub const COMMENT_PREFIX: &str = "cali:";
@@ -295,6 +295,16 @@ fn write_action(text: &mut String, action: &Action, version: IpVersion, features
             write_to(
                 text,
                 format_args!(" --jump LOG --log-prefix \"{prefix}\" --log-level 5"),
+            );
+        }
+        Action::Nflog { group, prefix } => {
+            let size = nflog::SNAP_LEN;
+            let prefix = prefix.replace(['"', '\\'], "_");
+            write_to(
+                text,
+                format_args!(
+                    " --jump NFLOG --nflog-group {group} --nflog-prefix \"{prefix}\" --nflog-size {size}"
+                ),
             );
         }
         Action::NoTrack => text.push_str(" --jump NOTRACK"),

@@ -1,6 +1,7 @@
 //! Chains of endpoints: state of the connection, limits, tiers of policies, profiles. Source: Calico
 //! `felix/rules/endpoints.go`.
 
+use super::nflog;
 use super::policy::{clear_mark, mark, set_mark};
 use super::{Action, ConnState, End, Match, PortRange, Rule};
 use crate::calc::model::Direction;
@@ -125,8 +126,8 @@ pub fn workload(
     if direction == Direction::Egress {
         rules.extend(no_tunnels(config));
     }
-    rules.extend(tier_rules(tiers, config, true, false));
-    rules.extend(profile_rules(profiles, config));
+    rules.extend(tier_rules(direction, tiers, config, true, false));
+    rules.extend(profile_rules(direction, profiles, config));
     rules
 }
 
@@ -142,18 +143,18 @@ pub fn host(
     let mut rules = tracked(config, allow);
     rules.push(Rule::new([], failsafe_jump(direction)));
     rules.push(Rule::new([], clear_mark(config.marks.accept | config.marks.pass)));
-    rules.extend(tier_rules(tiers, config, true, false));
-    rules.extend(profile_rules(profiles, config));
+    rules.extend(tier_rules(direction, tiers, config, true, false));
+    rules.extend(profile_rules(direction, profiles, config));
     rules
 }
 
 /// Rules of a host endpoint's chain for forwarded packets. Without a policy that is about them they pass.
 #[must_use]
-pub fn host_forward(tiers: &[TierChains], config: &Config) -> Vec<Rule> {
+pub fn host_forward(direction: Direction, tiers: &[TierChains], config: &Config) -> Vec<Rule> {
     let marks = config.marks;
     let mut rules = tracked(config, config.filter_allow());
     rules.push(Rule::new([], clear_mark(marks.accept | marks.pass)));
-    rules.extend(tier_rules(tiers, config, true, false));
+    rules.extend(tier_rules(direction, tiers, config, true, false));
     if tiers.is_empty() {
         let allow = Rule::new([], set_mark(marks.accept));
         rules.push(allow.comment("Allow forwarded traffic by default"));
@@ -168,7 +169,7 @@ pub fn host_pre_dnat(tiers: &[TierChains], config: &Config) -> Vec<Rule> {
         Rule::new([], failsafe_jump(Direction::Ingress)),
         Rule::new([], clear_mark(config.marks.accept | config.marks.pass)),
     ];
-    rules.extend(tier_rules(tiers, config, false, false));
+    rules.extend(tier_rules(Direction::Ingress, tiers, config, false, false));
     rules
 }
 
@@ -179,7 +180,7 @@ pub fn host_untracked(direction: Direction, tiers: &[TierChains], config: &Confi
         Rule::new([], failsafe_jump(direction)),
         Rule::new([], clear_mark(config.marks.accept | config.marks.pass)),
     ];
-    rules.extend(tier_rules(tiers, config, false, true));
+    rules.extend(tier_rules(direction, tiers, config, false, true));
     rules
 }
 
@@ -209,7 +210,13 @@ fn tracked(config: &Config, allow: Action) -> Vec<Rule> {
     rules
 }
 
-fn tier_rules(tiers: &[TierChains], config: &Config, has_end: bool, is_untracked: bool) -> Vec<Rule> {
+fn tier_rules(
+    direction: Direction,
+    tiers: &[TierChains],
+    config: &Config,
+    has_end: bool,
+    is_untracked: bool,
+) -> Vec<Rule> {
     let marks = config.marks;
     let accepted = || mark(marks.accept, true);
     let mut rules = Vec::new();
@@ -231,18 +238,25 @@ fn tier_rules(tiers: &[TierChains], config: &Config, has_end: bool, is_untracked
         let is_enforced = tier.steps.iter().any(|step| !step.is_staged);
         if has_end && is_enforced && tier.is_deny_default {
             let end = format!("End of tier {}. Drop if no policies passed packet", tier.name);
+            if config.is_denial_logged {
+                let shown = nflog::end_of_tier(direction, &tier.name);
+                rules.push(Rule::new([mark(marks.pass, false)], shown));
+            }
             rules.push(Rule::new([mark(marks.pass, false)], config.deny()).comment(end));
         }
     }
     rules
 }
 
-fn profile_rules(profiles: &[String], config: &Config) -> Vec<Rule> {
+fn profile_rules(direction: Direction, profiles: &[String], config: &Config) -> Vec<Rule> {
     let mut rules = Vec::new();
     for chain in profiles {
         rules.push(Rule::new([], Action::Jump(chain.clone())));
         let accepted = mark(config.marks.accept, true);
         rules.push(Rule::new([accepted], Action::Return).comment("Return if profile accepted"));
+    }
+    if config.is_denial_logged {
+        rules.push(Rule::new([], nflog::no_profile(direction)));
     }
     rules.push(Rule::new([], config.deny()).comment("Drop if no profiles matched"));
     rules

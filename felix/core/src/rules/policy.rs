@@ -8,7 +8,7 @@ use std::sync::Arc;
 use caracal_api::names;
 use ipnet::IpNet;
 
-use super::{Action, End, Match, PortRange, Rule};
+use super::{Action, End, Match, PortRange, Rule, nflog};
 use crate::calc::model::{Peer, RuleAction, RuleModel, SetSpec, version_of};
 use crate::config::Config;
 use crate::desired::IpVersion;
@@ -40,10 +40,19 @@ pub const fn clear_mark(bits: u32) -> Action {
 
 /// The rules of a policy's or profile's chain.
 #[must_use]
-pub fn chain(rules: &[RuleModel], version: IpVersion, config: &Config, title: &str) -> Vec<Rule> {
+pub fn chain(
+    rules: &[RuleModel],
+    version: IpVersion,
+    config: &Config,
+    title: &str,
+    owner: &nflog::Owner<'_>,
+) -> Vec<Rule> {
     let mut out = Vec::new();
     for rule in rules.iter().filter(|rule| rule.applies_to(version)) {
         expand(rule, version, config, &mut out);
+        if config.is_denial_logged && rule.action == RuleAction::Deny {
+            nflog::before_last(&mut out, owner.denied_by(rule.index));
+        }
     }
     // A chain ends in a return anyway.
     while out.last().is_some_and(|rule| rule.action == Action::Return) {

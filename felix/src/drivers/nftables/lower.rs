@@ -355,6 +355,10 @@ fn push_action(out: &mut Vec<Expression>, action: &Action, version: IpVersion) {
             let level = LOG_LEVEL;
             return out.push(Expression::Log { prefix, level });
         }
+        Action::Nflog { group, prefix } => {
+            let (group, prefix) = (*group, prefix.clone());
+            return out.push(Expression::NetlinkLog { group, prefix });
+        }
         Action::NoTrack => return out.push(Expression::NoTrack),
         Action::Masquerade { ports } => {
             let ports = ports.map(|ports| push_port_range(out, ports));

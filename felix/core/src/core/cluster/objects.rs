@@ -244,12 +244,15 @@ impl Cluster {
             labels.insert(meta::LABEL_NAMESPACE.to_owned(), key.namespace.clone());
             parents.push(format!("{}{}", meta::NAMESPACE_PROFILE_PREFIX, key.namespace));
         }
-        let bad = texts.iter().find(|text| parse_cidr_or_address(text).is_none());
+        let mut bad = None;
+        let mut nets = Vec::with_capacity(texts.len());
+        for text in texts {
+            match parse_cidr_or_address(&text) {
+                Some(net) => nets.push(net),
+                None => bad = bad.or(Some(text)),
+            }
+        }
         self.trouble(label, bad.map(|text| format!("nets: {text:?} is no CIDR")));
-        let nets = texts
-            .iter()
-            .filter_map(|text| parse_cidr_or_address(text))
-            .collect();
         let ports = Vec::new();
         self.sets
             .set_item(&item, labels, parents, Addresses { nets, ports });

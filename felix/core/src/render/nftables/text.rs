@@ -200,6 +200,10 @@ fn write_action(out: &mut String, action: &Action) {
                 format_args!("log prefix \"{}\" level notice", safe_comment(prefix)),
             );
         }
+        Action::Nflog { group, prefix } => {
+            let prefix = prefix.replace(['"', '\\'], "_");
+            write_to(out, format_args!("log prefix \"{prefix}\" group {group}"));
+        }
         Action::NoTrack => out.push_str("notrack"),
         Action::Masquerade { ports } => {
             out.push_str("masquerade");
