@@ -108,6 +108,10 @@ clean: ## remove build output
 bench-felix-core: ## the policy calculation alone: time and memory at the sizes of the goals
 	$(CARGO) bench --locked -p caracal-felix-core --bench calculation
 
+.PHONY: bench-felix
+bench-felix: ## felix on a node: start, changes, traffic, memory, both backends (BACKEND=nftables for one)
+	@scripts/bench-felix.sh $${BACKEND:-both}
+
 .PHONY: bench-bgpd
 bench-bgpd: build ## bgpd beside BIRD, FRR and GoBGP (LONG=1: a million prefixes too)
 	@scripts/bench-bgpd.sh
