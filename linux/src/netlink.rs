@@ -115,8 +115,18 @@ impl Netlink {
 
     /// Lists all objects of a kind; an interrupted dump is not consistent, so it is taken again.
     async fn dump(&self, what: &str, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+        self.dump_as(what, message, Some).await
+    }
+
+    /// The same, each made into something smaller as it comes: a message takes many times the room of what it says.
+    async fn dump_as<T>(
+        &self,
+        what: &str,
+        message: RouteNetlinkMessage,
+        each: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(messages) = self.dump_once(what, message.clone()).await? {
+            if let Some(messages) = self.dump_once(what, message.clone(), &each).await? {
                 return Ok(messages);
             }
         }
@@ -126,11 +136,12 @@ impl Netlink {
         ))
     }
 
-    async fn dump_once(
+    async fn dump_once<T>(
         &self,
         what: &str,
         message: RouteNetlinkMessage,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+        each: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let mut answers = self
@@ -143,7 +154,7 @@ impl Netlink {
         while let Some(answer) = answers.next().await {
             interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
             match answer.payload {
-                NetlinkPayload::InnerMessage(message) => messages.push(message),
+                NetlinkPayload::InnerMessage(message) => messages.extend(each(message)),
                 NetlinkPayload::Error(error) => {
                     if let Some(code) = error.code {
                         return Err(Error::kernel(what, code.get()));

@@ -36,16 +36,12 @@ impl Netlink {
     pub async fn routes_of(&self, v6: bool) -> Result<Vec<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(v6);
-        let dump = self
-            .dump("list routes", RouteNetlinkMessage::GetRoute(message))
-            .await?;
-        Ok(dump
-            .into_iter()
-            .filter_map(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => route_from(&route),
-                _ => None,
-            })
-            .collect())
+        let request = RouteNetlinkMessage::GetRoute(message);
+        self.dump_as("list routes", request, |message| match message {
+            RouteNetlinkMessage::NewRoute(route) => route_from(&route),
+            _ => None,
+        })
+        .await
     }
 
     /// Adds a route.
