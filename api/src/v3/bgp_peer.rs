@@ -1,4 +1,6 @@
-//! BGPPeer: who the nodes hold BGP sessions with, beside the mesh.
+//! BGPPeer: who the nodes hold BGP sessions with, beside the mesh. Three fields are those of Calico Enterprise.
+
+use std::collections::BTreeMap;
 
 use super::bgp_configuration::BGPPassword;
 use super::scalar::{AsNumber, GoDuration};
@@ -42,6 +44,16 @@ string_enum! {
         Auto = "Auto",
         /// No, it has a BGPPeer of its own.
         Manual = "Manual",
+    }
+}
+
+string_enum! {
+    /// What becomes of routes while a peer restarts.
+    pub enum RestartMode {
+        /// They are kept for the restart time.
+        GracefulRestart = "GracefulRestart",
+        /// They are kept for long after that, as the last choice.
+        LongLivedGracefulRestart = "LongLivedGracefulRestart",
     }
 }
 
@@ -98,5 +110,9 @@ resource! {
         pub filters: Vec<String>,
         /// Whether the other side of a peerSelector gets its session without asking (default Auto).
         pub reverse_peering: Option<ReversePeering>,
+        /// What becomes of routes while the peer restarts (default GracefulRestart).
+        pub restart_mode: Option<RestartMode>,
+        /// Settings of the session that have no field of their own, by name.
+        pub extensions: BTreeMap<String, String>,
     }
 }
