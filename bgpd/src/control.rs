@@ -2,7 +2,9 @@
 //!
 //! `{"request":"status"}` answers the speaker's status; `{"request":"routes","query":{"table":"locRib"}}` a list of
 //! routes; `{"request":"config"}` the configuration in use (passwords hidden); `{"request":"problems"}` what could not
-//! be used of the resources; `{"request":"mrt","file":"/tmp/rib.mrt"}` writes an MRT file. Errors are `{"error":"..."}`. Everything about a client is bounded.
+//! be used of the resources; `{"request":"whyNot","prefix":"10.0.0.0/24","peer":"tor"}` why the peer does not get the
+//! prefix; `{"request":"drain","on":true}` tells peers to go other ways; `{"request":"mrt","file":"/tmp/rib.mrt"}` writes
+//! an MRT file. Errors are `{"error":"..."}`. Everything about a client is bounded.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caracal_bgpd_core::snapshot::RouteQuery;
+use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -46,6 +49,18 @@ pub enum Request {
     Config,
     /// What could not be used of the resources.
     Problems,
+    /// Why a peer does not get a prefix.
+    WhyNot {
+        /// The prefix.
+        prefix: IpNet,
+        /// The peer's name.
+        peer: String,
+    },
+    /// Tell peers that this speaker is about to go (RFC 8326), or that it is not. It holds until the process ends.
+    Drain {
+        /// Which of the two.
+        on: bool,
+    },
 }
 
 /// A request with the way back for its answer, which is a line of JSON.
@@ -162,7 +177,8 @@ async fn ask(line: &[u8], questions: &mpsc::Sender<Question>) -> String {
         Ok(request) => request,
         Err(problem) => {
             return error(format!(
-                "{problem}; use {{\"request\":\"status\"}}, \"config\", \"problems\", \"mrt\" with a file, or \"routes\" with a query"
+                "{problem}; use {{\"request\":\"status\"}}, \"config\", \"problems\", \"mrt\" with a file, \"routes\" with \
+                 a query, \"whyNot\" with prefix and peer, or \"drain\" with on"
             ));
         }
     };

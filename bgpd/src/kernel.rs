@@ -12,6 +12,7 @@ mod export;
 mod host;
 mod mailbox;
 mod task;
+mod wanted;
 
 use std::net::IpAddr;
 
@@ -35,8 +36,12 @@ const REPORTS_MAX: usize = 64;
 pub enum Report {
     /// Routes of the host came, changed or went.
     Local(Vec<LocalDelta>),
+    /// Where the host's default routes lead, IPv4 and IPv6: at the start and when that changes.
+    Gateways([Option<IpAddr>; 2]),
     /// The ways to next hops that are watched.
     NextHops(Vec<(IpAddr, Option<Resolution>)>),
+    /// Routes that the kernel refuses, the first fifty: at every change.
+    Refused(Vec<Refused>),
     /// How many of our routes are wanted, are there, and could not be programmed.
     Counts {
         /// Wanted.
@@ -46,6 +51,17 @@ pub enum Report {
         /// Not there, because the kernel refuses them or their next hop is not known.
         failed: usize,
     },
+}
+
+/// A route that the kernel refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The prefix.
+    pub prefix: ipnet::IpNet,
+    /// The metric.
+    pub metric: u32,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// The owner's end of the kernel task.

@@ -3,9 +3,12 @@
 //! Inputs come from sockets, the kernel task, the watches, the control socket and the clock; outputs are carried out
 //! in order before the next input is taken. Nothing here waits for a socket, the kernel or the API.
 
+mod answers;
 mod cluster;
 mod error;
 mod failure_detection;
+mod node_status;
+mod questions;
 mod restart;
 mod sockets;
 
@@ -18,13 +21,14 @@ use caracal_bgpd_core::output::Event;
 use caracal_bgpd_core::snapshot::SessionState;
 use caracal_bgpd_core::{Config, Input, Output};
 use caracal_daemon::health::Reporter;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::bfd::Bfd;
-use crate::control::{self, Question, Request};
+use crate::control;
 use crate::kernel::{self, Kernel, Report};
 use crate::metrics::{Metrics, state_name};
-use crate::monitor::{Monitor, Station, mrt};
+use crate::monitor::{Monitor, Station};
 use crate::record::Recorder;
 use crate::transport::{Queued, Sockets};
 
@@ -104,7 +108,11 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
         ),
         config: None,
         problems: Vec::new(),
+        refused: Vec::new(),
         is_restart,
+        drain: false,
+        started: Timestamp::now(),
+        configured: Timestamp::now(),
         tick_at: Instant::now(),
     };
     let (mut cluster, mut changes) = match options.source {
@@ -139,7 +147,14 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
                 }
                 owner.carry_out();
             }
-            report = reports.recv() => owner.on_report(report.ok_or(Error::Task("kernel"))?),
+            report = reports.recv() => match report.ok_or(Error::Task("kernel"))? {
+                Report::Gateways(gateways) => {
+                    if let Some(cluster) = &mut cluster {
+                        cluster.on_gateways(gateways);
+                    }
+                }
+                report => owner.on_report(report),
+            },
             Some(report) = detections.recv() => owner.on_detection(report),
             Some(change) = changes.recv(), if cluster.is_some() => {
                 if let Some(cluster) = &mut cluster {
@@ -150,6 +165,9 @@ pub async fn run(options: Options, metrics: Metrics, health: Reporter) -> Result
             () = tokio::time::sleep_until(deadline.into()) => {}
         }
         owner.on_time();
+        if let Some(cluster) = &mut cluster {
+            owner.answer_objects(cluster);
+        }
         if let Some(compiled) = cluster
             .as_mut()
             .and_then(|cluster| cluster.compile_if_due(Instant::now()))
@@ -173,14 +191,21 @@ struct Owner {
     /// The configuration in use; none before the first.
     config: Option<Config>,
     problems: Vec<Problem>,
+    /// Routes that the kernel refuses.
+    refused: Vec<Problem>,
     is_restart: bool,
+    /// An operator of this node says that the speaker is about to go.
+    drain: bool,
+    started: Timestamp,
+    /// When the configuration last changed.
+    configured: Timestamp,
     tick_at: Instant,
 }
 
 impl Owner {
     fn deadline(&self, cluster: Option<&Cluster>) -> Instant {
         let speaker = self.speaker.poll_timeout();
-        let compile = cluster.and_then(Cluster::compile_at);
+        let compile = cluster.and_then(Cluster::due_at);
         [speaker, compile]
             .into_iter()
             .flatten()
@@ -286,7 +311,8 @@ impl Owner {
             routes = config.routes.len(),
             "new configuration"
         );
-        self.input(Input::Config(Box::new(config.clone())));
+        self.configured = Timestamp::now();
+        self.give(&config);
         self.configure_detection(&config);
         if self.config.replace(config).is_none() {
             self.kernel.start_writing();
@@ -294,6 +320,13 @@ impl Owner {
                 self.kernel.sweep();
             }
         }
+    }
+
+    /// Hands a configuration to the speaker, with what the operator of this node wants of it.
+    fn give(&mut self, config: &Config) {
+        let mut config = config.clone();
+        config.drain |= self.drain;
+        self.input(Input::Config(Box::new(config)));
     }
 
     fn problems(&mut self, problems: Vec<Problem>) {
@@ -320,6 +353,9 @@ impl Owner {
                 }
                 self.carry_out();
             }
+            // Those concern the cluster's configuration, which is not here.
+            Report::Gateways(_) => {}
+            Report::Refused(refused) => self.refused = refused.iter().map(answers::refusal).collect(),
             Report::Counts {
                 wanted,
                 installed,
@@ -354,33 +390,10 @@ impl Owner {
         if self.config.is_none() {
             details.push("no configuration yet".to_owned());
         }
+        details.extend(self.refused.iter().take(3).map(ToString::to_string));
         let is_live = !self.kernel.is_finished();
         self.health
             .report(is_live, self.config.is_some(), details.join(", "));
-    }
-
-    fn answer(&mut self, question: Question) {
-        let text = |result: serde_json::Result<String>| {
-            result.unwrap_or_else(|problem| control::error(problem.to_string()))
-        };
-        let answer = match question.request {
-            Request::Status => text(serde_json::to_string(&self.status(Instant::now()))),
-            Request::Routes { query } => match self.speaker.routes(&query) {
-                Ok(routes) => text(serde_json::to_string(&routes)),
-                Err(unknown) => control::error(unknown.to_string()),
-            },
-            Request::Mrt { file } => {
-                let status = self.speaker.status(Instant::now());
-                match mrt::write_table(&file, &self.speaker, &status) {
-                    Ok(prefixes) => serde_json::json!({"file": file, "prefixes": prefixes}).to_string(),
-                    Err(error) => control::error(format!("{}: {error}", file.display())),
-                }
-            }
-            Request::Config => text(serde_json::to_string(&self.config)),
-            Request::Problems => text(serde_json::to_string(&self.problems)),
-        };
-        // The client may have gone away.
-        let _ = question.answer.send(answer);
     }
 
     /// Ends all sessions so that peers keep the routes (RFC 4724 §4), and waits a moment for what is on its way.

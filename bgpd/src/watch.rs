@@ -3,16 +3,16 @@
 //! One task for each kind turns objects into small changes; the owner puts them into a [`Store`]. When the API is
 //! away, the store keeps what it knows. Never decides what objects mean.
 
+mod objects;
 mod services;
 mod store;
 
 use std::collections::BTreeMap;
 
 use caracal_api::v3;
-use caracal_api::virtual_::node;
 use caracal_datastore::{Client, Event, Key, Object, WatchScope};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Secret, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -32,6 +32,7 @@ pub struct Watches {
     tasks: Vec<Task>,
     secrets: BTreeMap<String, Task>,
     services: Vec<Task>,
+    workloads: Option<Task>,
 }
 
 /// A task that ends with its owner.
@@ -57,6 +58,7 @@ impl Watches {
             tasks: Vec::new(),
             secrets: BTreeMap::new(),
             services: Vec::new(),
+            workloads: None,
         };
         watches.start_all();
         (watches, receiver)
@@ -65,9 +67,10 @@ impl Watches {
     fn start_all(&mut self) {
         let all = WatchScope::default;
         let node = self.node.clone();
+        let asked = self.node.clone();
         let tasks = vec![
             self.follow(Kind::Node, all(), |key, object: Option<Node>| {
-                Change::Node(key.name, object.as_ref().and_then(node::from_k8s).map(Box::new))
+                Change::Node(key.name, object.as_ref().and_then(objects::node).map(Box::new))
             }),
             self.follow(
                 Kind::Configuration,
@@ -99,6 +102,14 @@ impl Watches {
                 all(),
                 |key, object: Option<v3::FelixConfiguration>| {
                     Change::Felix(key.name, object.map(|object| Box::new(object.spec)))
+                },
+            ),
+            self.follow(
+                Kind::NodeStatus,
+                all(),
+                move |key, object: Option<v3::CalicoNodeStatus>| {
+                    let own = object.map(|object| object.spec).filter(|spec| spec.node == asked);
+                    Change::NodeStatus(key.name, own)
                 },
             ),
         ];
@@ -148,6 +159,22 @@ impl Watches {
                     },
                 ),
             ];
+        }
+    }
+
+    /// Follows the Pods of this node, or stops to.
+    pub fn follow_workloads(&mut self, on: bool) {
+        if !on {
+            self.workloads = None;
+        } else if self.workloads.is_none() {
+            let scope = WatchScope {
+                fields: Some(format!("spec.nodeName={}", self.node)),
+                ..WatchScope::default()
+            };
+            self.workloads = Some(self.follow(Kind::Workload, scope, |key, object: Option<Pod>| {
+                let workload = object.as_ref().and_then(objects::workload);
+                Change::Workload(key.to_string(), workload.map(Box::new))
+            }));
         }
     }
 

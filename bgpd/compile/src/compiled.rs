@@ -17,6 +17,7 @@ use crate::mesh;
 use crate::originate::{self, Own};
 use crate::peers;
 use crate::problem::{Problem, Problems};
+use crate::selection::Selected;
 use crate::services::Advertised;
 use crate::snapshot::Snapshot;
 
@@ -29,6 +30,8 @@ pub struct Compiled {
     pub host: Host,
     /// What could not be used.
     pub problems: Vec<Problem>,
+    /// What selectors mean: to be handed back in `Snapshot::selected`.
+    pub selected: Selected,
 }
 
 /// Settings of the host rather than of BGP.
@@ -71,6 +74,7 @@ pub fn compile(snapshot: &Snapshot, node: &str) -> Compiled {
             config: None,
             host: Host::default(),
             problems: problems.into_vec(),
+            selected: snapshot.selected.clone(),
         };
     };
     if local.network(true).is_none() && local.network(false).is_none() {
@@ -83,11 +87,13 @@ pub fn compile(snapshot: &Snapshot, node: &str) -> Compiled {
     let own = Own::new(snapshot, &local, &mut problems);
     let advertised = Advertised::new(snapshot, &local, &mut problems);
     let mut filters = Filters::new(&snapshot.filters);
-    let explicit = peers::peers(snapshot, &local, &mut filters, &mut problems);
+    let mut selected = Selected::new();
+    let explicit = peers::peers(snapshot, &local, &mut filters, &mut selected, &mut problems);
     let mut config = Config::new(local.local_as, local.router_id);
     config.peers = merge(explicit.peers, mesh::peers(snapshot, &local, &mut problems));
     config.listen = listen(snapshot, &local);
     config.track_next_hops = true;
+    config.drain = local.is_draining(&mut problems);
     config.routes = originate::routes(snapshot, &local, &own, &advertised);
     config.policies = export::policies(snapshot, &local, &own, &advertised, &mut problems);
     config.policies.extend(filters.into_policies());
@@ -112,6 +118,7 @@ pub fn compile(snapshot: &Snapshot, node: &str) -> Compiled {
         config,
         host,
         problems: problems.into_vec(),
+        selected,
     }
 }
 
@@ -122,7 +129,7 @@ fn merge(explicit: Vec<Peer>, mesh: Vec<Peer>) -> Vec<Peer> {
     let mut peers: Vec<Peer> = explicit
         .into_iter()
         .chain(mesh)
-        .filter(|peer| seen.insert((peer.address, peer.port)))
+        .filter(|peer| seen.insert((peer.address, peer.listen_range, peer.port)))
         .collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
     peers

@@ -8,6 +8,7 @@
 
 mod compiled;
 mod export;
+mod extensions;
 mod filters;
 mod kernel;
 mod local;
@@ -15,11 +16,16 @@ mod mesh;
 mod originate;
 mod peers;
 mod problem;
+mod selection;
 mod services;
 mod session;
 mod snapshot;
+mod targets;
+mod workloads;
 
 pub use compiled::{Compiled, Host, StaticRoute, compile};
 pub use problem::Problem;
+pub use selection::Selected;
 pub use services::{Endpoint, Service};
-pub use snapshot::{RouterIdRule, Snapshot};
+pub use snapshot::{DRAIN, RouterIdRule, Snapshot};
+pub use workloads::Workload;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::problem::Problems;
-use crate::snapshot::{RouterIdRule, Snapshot};
+use crate::snapshot::{DRAIN, RouterIdRule, Snapshot};
 
 /// AS number of a cluster that sets none.
 const DEFAULT_AS: u32 = 64512;
@@ -96,6 +96,30 @@ impl<'a> Local<'a> {
         own.or(self.global.listen_port)
             .filter(|port| *port != 0)
             .unwrap_or(DEFAULT_PORT)
+    }
+
+    /// Whether the node's annotation says that its speaker is about to go.
+    pub(crate) fn is_draining(&self, problems: &mut Problems) -> bool {
+        let annotations = self.node.metadata.annotations.as_ref();
+        match annotations
+            .and_then(|annotations| annotations.get(DRAIN))
+            .map(String::as_str)
+        {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => {
+                let object = format!("Node {}", self.name);
+                let field = format!("metadata.annotations[{DRAIN}]");
+                problems.add(
+                    &object,
+                    &field,
+                    other,
+                    "is no answer",
+                    "use true or false; false is taken meanwhile",
+                );
+                false
+            }
+        }
     }
 
     /// AS number of another node.

@@ -1,7 +1,7 @@
 //! The objects that decide what a node's speaker is, by name.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use caracal_api::v3::{
     BGPConfigurationSpec, BGPFilterSpec, BGPPeerSpec, BlockAffinitySpec, FelixConfigurationSpec, IPPoolSpec,
@@ -9,7 +9,9 @@ use caracal_api::v3::{
 use caracal_api::virtual_::node::Node;
 use caracal_bgpd_core::config::Password;
 
+use crate::selection::Selected;
 use crate::services::Service;
+use crate::workloads::Workload;
 
 /// Everything that is known. Maps are keyed by object name unless stated.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,7 +38,16 @@ pub struct Snapshot {
     pub cluster_ips_override: Option<Vec<String>>,
     /// Where the BGP Identifier comes from.
     pub router_id: RouterIdRule,
+    /// Workloads of the node, by name; empty unless a peer selects any.
+    pub workloads: BTreeMap<String, Workload>,
+    /// Where the node's default routes lead, IPv4 and IPv6.
+    pub gateways: [Option<IpAddr>; 2],
+    /// What selectors last meant (`Compiled::selected`).
+    pub selected: Selected,
 }
+
+/// Annotation of a Node whose speaker is about to go (RFC 8326): `true` or `false`.
+pub const DRAIN: &str = "caracal.dev/bgp-drain";
 
 /// Where the BGP Identifier comes from (`CALICO_ROUTER_ID`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,6 +91,13 @@ impl Snapshot {
         references.sort();
         references.dedup();
         references
+    }
+
+    /// Whether peers are workloads, so that those of the node matter.
+    #[must_use]
+    pub fn peers_with_workloads(&self) -> bool {
+        let mut peers = self.peers.values();
+        peers.any(|peer| !peer.local_workload_selector.is_empty())
     }
 
     /// Whether addresses of Services are advertised, so that Services and their endpoints matter.

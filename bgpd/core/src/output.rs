@@ -1,6 +1,7 @@
 //! What a speaker wants done: connections, octets to send, kernel routes, events for people.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -71,8 +72,8 @@ pub struct Transport {
 pub struct RouteDelta {
     /// The prefix.
     pub prefix: IpNet,
-    /// The route; `None` removes it.
-    pub route: Option<KernelRoute>,
+    /// The route, shared between prefixes that are reached the same way; `None` removes it.
+    pub route: Option<Arc<KernelRoute>>,
 }
 
 /// A kernel route.

@@ -124,6 +124,16 @@ pub struct Counters {
     pub attributes_discarded: u64,
 }
 
+/// Whether a peer is told of a prefix, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// It is.
+    pub advertised: bool,
+    /// Everything that keeps it from that, with remedies.
+    pub reasons: Vec<String>,
+}
+
 /// Which routes to list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "table", deny_unknown_fields)]

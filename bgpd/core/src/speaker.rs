@@ -5,6 +5,7 @@
 
 mod configure;
 mod dynamic;
+mod explain;
 mod export;
 mod flush;
 mod groups;

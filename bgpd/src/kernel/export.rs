@@ -4,8 +4,9 @@
 //! A route of the main table with our protocol number is ours. A prefix and metric that somebody else's route has is
 //! left alone and reported; only a route that was listed as ours, or added by us, is ever replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use caracal_bgpd_core::output::{KernelRoute, Target};
 use caracal_linux::netlink::{Netlink, NextHop, Route, RouteBatch, RouteChange, RouteKind, TABLE_MAIN};
@@ -23,15 +24,15 @@ pub(super) struct Key {
 }
 
 /// Where a route leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Value {
     Blackhole,
-    /// Sorted, each once, at least one.
-    Hops(Vec<Hop>),
+    /// Sorted, each once, at least one; shared between routes that lead the same way.
+    Hops(Arc<[Hop]>),
 }
 
 /// One way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Hop {
     gateway: Option<IpAddr>,
     oif: Option<u32>,
@@ -52,11 +53,11 @@ impl Value {
     pub(super) fn of(route: &Route) -> Option<Self> {
         match route.kind {
             RouteKind::Blackhole => Some(Self::Blackhole),
-            RouteKind::Unicast if route.next_hops.is_empty() => Some(Self::Hops(vec![Hop {
+            RouteKind::Unicast if route.next_hops.is_empty() => Some(Self::Hops(Arc::new([Hop {
                 gateway: route.gateway,
                 oif: route.oif,
                 onlink: route.onlink,
-            }])),
+            }]))),
             RouteKind::Unicast => Some(Self::hops(route.next_hops.iter().map(|hop| Hop {
                 gateway: hop.gateway,
                 oif: hop.oif,
@@ -100,7 +101,7 @@ pub(super) fn resolve_static(prefix: IpNet, gateway: IpAddr, host: &Host) -> Opt
         prefix,
         metric: DEFAULT_METRIC,
     };
-    Some((key, Value::Hops(vec![way(gateway, host)?])))
+    Some((key, Value::Hops(Arc::new([way(gateway, host)?]))))
 }
 
 fn way(address: IpAddr, host: &Host) -> Option<Hop> {
@@ -110,6 +111,32 @@ fn way(address: IpAddr, host: &Host) -> Option<Hop> {
         oif: way.oif,
         onlink: way.onlink,
     })
+}
+
+/// Values, each kept once: a table of many routes leads few ways.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    known: HashSet<Arc<[Hop]>>,
+    tidy_at: usize,
+}
+
+/// Ways that may be in the pool before those that nobody uses are looked for.
+const POOL_MIN: usize = 1024;
+
+impl Pool {
+    /// The value, in the form that equal ones share.
+    pub(super) fn share(&mut self, value: Value) -> Value {
+        let Value::Hops(hops) = value else { return value };
+        if let Some(known) = self.known.get(&hops) {
+            return Value::Hops(Arc::clone(known));
+        }
+        if self.known.len() >= self.tidy_at.max(POOL_MIN) {
+            self.known.retain(|known| Arc::strong_count(known) > 1);
+            self.tidy_at = 2 * self.known.len();
+        }
+        self.known.insert(Arc::clone(&hops));
+        Value::Hops(hops)
+    }
 }
 
 /// Why a route could not be programmed.
@@ -124,6 +151,9 @@ pub(super) enum Error {
     Occupied { protocol: u8 },
 }
 
+/// Routes that the kernel refuses, of those that people are told.
+const REFUSED_MAX: usize = 50;
+
 /// Routes written before other tasks have their turn.
 const PORTION: usize = 1024;
 
@@ -137,6 +167,8 @@ pub(super) struct Routes {
     listing: Option<Vec<Route>>,
     /// Keys that are known to be ours.
     ours: BTreeSet<Key>,
+    /// What the last attempt at a key failed with.
+    refused: BTreeMap<Key, String>,
 }
 
 impl Routes {
@@ -147,6 +179,7 @@ impl Routes {
             protocol,
             listing: None,
             ours: BTreeSet::new(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -158,6 +191,13 @@ impl Routes {
     /// Lists anew when asked next.
     pub(super) fn forget_listing(&mut self) {
         self.listing = None;
+    }
+
+    /// What could not be put into the kernel, with the reason, as far as it is still wanted.
+    pub(super) fn refused(&mut self, is_wanted: impl Fn(&Key) -> bool) -> Vec<(Key, String)> {
+        self.refused.retain(|key, _| is_wanted(key));
+        let refused = self.refused.iter().take(REFUSED_MAX);
+        refused.map(|(key, reason)| (*key, reason.clone())).collect()
     }
 
     pub(super) fn is_ours(&self, route: &Route) -> bool {
@@ -172,7 +212,7 @@ impl Routes {
         route = route.protocol(self.protocol).metric(key.metric);
         match value {
             Value::Blackhole => {}
-            Value::Hops(hops) => match hops.as_slice() {
+            Value::Hops(hops) => match &**hops {
                 [hop] => {
                     route.gateway = hop.gateway;
                     route.oif = hop.oif;
@@ -230,8 +270,12 @@ impl Routes {
                 Err(error) if error.is_exists() => self.take_over(*key, route).await,
                 answer => answer.map_err(Error::from),
             };
-            if verdict.is_ok() {
-                self.ours.insert(*key);
+            match &verdict {
+                Ok(()) => {
+                    self.ours.insert(*key);
+                    self.refused.remove(key);
+                }
+                Err(error) => drop(self.refused.insert(*key, error.to_string())),
             }
             verdicts.push((*key, verdict));
         }
@@ -270,10 +314,11 @@ impl Driver for Routes {
             Some(routes) => routes,
             None => self.netlink.routes().await?,
         };
+        let mut pool = Pool::default();
         let listed: BTreeMap<Key, Value> = routes
             .iter()
             .filter(|route| self.is_ours(route))
-            .filter_map(|route| Some((Key::of(route), Value::of(route)?)))
+            .filter_map(|route| Some((Key::of(route), pool.share(Value::of(route)?))))
             .collect();
         self.ours = listed.keys().copied().collect();
         Ok(listed)

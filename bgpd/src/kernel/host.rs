@@ -4,7 +4,7 @@
 //! what was learned from BGP.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use caracal_bgpd_core::input::{LocalDelta, LocalRoute, Resolution};
 use caracal_bgpd_core::policy::Source;
@@ -154,6 +154,17 @@ impl Host {
                 .and_then(|index| self.links.get(&index))
                 .map(|link| link.name.clone()),
         })
+    }
+
+    /// The gateways of the default routes, IPv4 and IPv6.
+    pub(super) fn gateways(&self) -> [Option<IpAddr>; 2] {
+        let of = |address: IpAddr| {
+            let default = IpNet::new(address, 0).ok()?;
+            let (_, route) = self.routes.get(&default)?.first_key_value()?;
+            let hop = route.next_hops.first();
+            route.gateway.or_else(|| hop.and_then(|hop| hop.gateway))
+        };
+        [of(Ipv4Addr::UNSPECIFIED.into()), of(Ipv6Addr::UNSPECIFIED.into())]
     }
 
     /// What changed for the speaker since the last call, for these prefixes or for all.
@@ -307,6 +318,7 @@ mod tests {
                 (net("10.244.0.5/32"), Source::Kernel)
             ]
         );
+        assert_eq!(host.gateways(), [Some(ip("10.0.0.1")), None]);
         assert_eq!(host.news(None), []);
         assert!(host.route_gone(&pod));
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Orders for the kernel task. Later ones for the same thing replace earlier ones, so the box never holds more than
 //! there are prefixes and next hops, and putting something in never waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 /// What is in the box.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    pub(super) routes: BTreeMap<IpNet, Option<KernelRoute>>,
+    pub(super) routes: HashMap<IpNet, Option<Arc<KernelRoute>>>,
     pub(super) static_routes: Option<Vec<(IpNet, IpAddr)>>,
     pub(super) ignored_interfaces: Option<Vec<String>>,
     pub(super) watches: BTreeMap<IpAddr, bool>,

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use caracal_bgpd_core::input::Resolution;
-use caracal_bgpd_core::output::KernelRoute;
 use caracal_linux::Result;
 use caracal_linux::netlink::{Event, Monitor, Netlink, Route, RouteBatch};
 use caracal_reconcile::{Backoff, Reconciler};
@@ -13,10 +12,11 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::export::{Key, Routes, Value, resolve, resolve_static};
+use super::export::{Key, Pool, Routes, Value, resolve, resolve_static};
 use super::host::Host;
 use super::mailbox::{Mailbox, Orders};
-use super::{Report, Settings};
+use super::wanted::Wanted;
+use super::{Refused, Report, Settings};
 
 /// Changes that come together are looked at together.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -36,10 +36,9 @@ pub(super) struct Task {
     driver: Routes,
     reconciler: Reconciler<Key, Value>,
     host: Host,
-    wanted: BTreeMap<IpNet, KernelRoute>,
+    wanted: Wanted,
     statics: BTreeMap<IpNet, IpAddr>,
-    /// Which key each wanted prefix has in the reconciler.
-    placed: BTreeMap<IpNet, Key>,
+    pool: Pool,
     /// Next hops that the speaker asked for, with what it was told.
     watched: BTreeMap<IpAddr, Option<Resolution>>,
     /// Those of them that it has not been told about.
@@ -56,6 +55,10 @@ pub(super) struct Task {
     /// When to look at changes, or to try again.
     work_at: Option<Instant>,
     last_counts: Option<Report>,
+    /// What the kernel refuses, as the owner was told.
+    refused: Vec<Refused>,
+    /// Where default routes lead, as the owner was told.
+    gateways: [Option<IpAddr>; 2],
 }
 
 impl Task {
@@ -79,9 +82,9 @@ impl Task {
             reports,
             reconciler: Reconciler::default(),
             host: Host::new(settings.protocol),
-            wanted: BTreeMap::new(),
+            wanted: Wanted::default(),
             statics: BTreeMap::new(),
-            placed: BTreeMap::new(),
+            pool: Pool::default(),
             watched: BTreeMap::new(),
             untold: BTreeSet::new(),
             may_write: false,
@@ -93,6 +96,8 @@ impl Task {
             listed_at: Instant::now(),
             work_at: None,
             last_counts: None,
+            refused: Vec::new(),
+            gateways: [None; 2],
         };
         task.relist().await?;
         task.work_at = Some(Instant::now());
@@ -154,10 +159,7 @@ impl Task {
             }
         }
         for (prefix, route) in orders.routes {
-            match route {
-                Some(route) => drop(self.wanted.insert(prefix, route)),
-                None => drop(self.wanted.remove(&prefix)),
-            }
+            self.wanted.want(prefix, route);
             self.place(prefix);
         }
         self.work_at = Some(Instant::now());
@@ -165,24 +167,24 @@ impl Task {
 
     /// Brings the reconciler's wanted side up to date for one prefix.
     fn place(&mut self, prefix: IpNet) {
-        let wanted = match (self.wanted.get(&prefix), self.statics.get(&prefix)) {
+        let wanted = match (self.wanted.route(&prefix), self.statics.get(&prefix)) {
             (Some(route), _) => resolve(prefix, route, &self.host),
             (None, Some(gateway)) => resolve_static(prefix, *gateway, &self.host),
             (None, None) => None,
         };
         let tracker = self.reconciler.tracker_mut();
-        let before = self.placed.get(&prefix);
-        if let Some(before) = before
-            && wanted.as_ref().is_none_or(|(key, _)| key != before)
+        let metric = wanted.as_ref().map(|(key, _)| key.metric);
+        if let Some(before) = self.wanted.place(prefix, metric)
+            && metric != Some(before)
         {
-            tracker.remove_desired(before);
+            let key = Key {
+                prefix,
+                metric: before,
+            };
+            tracker.remove_desired(&key);
         }
-        match wanted {
-            Some((key, value)) => {
-                tracker.set_desired(key, value);
-                self.placed.insert(prefix, key);
-            }
-            None => drop(self.placed.remove(&prefix)),
+        if let Some((key, value)) = wanted {
+            tracker.set_desired(key, self.pool.share(value));
         }
     }
 
@@ -279,6 +281,11 @@ impl Task {
         if !news.is_empty() {
             self.reports.send(Report::Local(news)).await.ok()?;
         }
+        let gateways = self.host.gateways();
+        if first || gateways != self.gateways {
+            self.gateways = gateways;
+            self.reports.send(Report::Gateways(gateways)).await.ok()?;
+        }
         let mut moved = Vec::new();
         let mut has_new = false;
         for (address, told) in &mut self.watched {
@@ -295,7 +302,11 @@ impl Task {
             self.reports.send(Report::NextHops(moved)).await.ok()?;
         }
         if has_new || all {
-            let prefixes: Vec<IpNet> = self.wanted.keys().chain(self.statics.keys()).copied().collect();
+            let prefixes: Vec<IpNet> = self
+                .wanted
+                .prefixes()
+                .chain(self.statics.keys().copied())
+                .collect();
             for prefix in prefixes {
                 self.place(prefix);
             }
@@ -322,6 +333,20 @@ impl Task {
     }
 
     async fn report_counts(&mut self) -> Option<()> {
+        let desired = self.reconciler.tracker().desired();
+        let refused = self.driver.refused(|key| desired.contains_key(key));
+        let refused: Vec<Refused> = refused
+            .into_iter()
+            .map(|(key, reason)| Refused {
+                prefix: key.prefix,
+                metric: key.metric,
+                reason,
+            })
+            .collect();
+        if refused != self.refused {
+            self.refused.clone_from(&refused);
+            self.reports.send(Report::Refused(refused)).await.ok()?;
+        }
         let tracker = self.reconciler.tracker();
         let wanted = self.wanted.len() + self.statics.len();
         let pending = tracker.pending_updates().count();
@@ -329,7 +354,7 @@ impl Task {
             wanted,
             installed: tracker.observed().len(),
             failed: if self.may_write {
-                wanted.saturating_sub(self.placed.len()) + pending
+                wanted.saturating_sub(self.wanted.placed()) + pending
             } else {
                 0
             },

@@ -1,11 +1,14 @@
 //! The configuration as the Kubernetes API has it: watches into a store, the store into a configuration.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use caracal_api::v3::{CalicoNodeStatusSpec, CalicoNodeStatusStatus};
 use caracal_bgpd_compile::{Compiled, Snapshot, compile};
 use caracal_datastore::Client;
 use tokio::sync::mpsc;
 
+use super::questions::Questions;
 use crate::watch::{Change, Store, Watches};
 
 /// Changes that come together are compiled together.
@@ -27,6 +30,7 @@ pub struct Cluster {
     dirty_since: Option<Instant>,
     compile_at: Option<Instant>,
     in_sync_since: Option<Instant>,
+    questions: Questions,
 }
 
 impl Cluster {
@@ -42,6 +46,7 @@ impl Cluster {
             dirty_since: None,
             compile_at: None,
             in_sync_since: None,
+            questions: Questions::default(),
         }
     }
 
@@ -55,12 +60,41 @@ impl Cluster {
 
     /// Takes what a watch told.
     pub fn on_change(&mut self, change: Change) {
-        if self.store.apply(change) {
-            let now = Instant::now();
-            let since = *self.dirty_since.get_or_insert(now);
-            self.compile_at = Some((now + SETTLE).min(since + SETTLE_MAX));
+        if let Change::NodeStatus(name, spec) = change {
+            self.questions.note(name, spec, Instant::now());
+        } else if self.store.apply(change) {
+            self.compile_soon();
             self.follow();
         }
+    }
+
+    /// Takes where the node's default routes lead.
+    pub fn on_gateways(&mut self, gateways: [Option<IpAddr>; 2]) {
+        if self.store.set_gateways(gateways) {
+            self.compile_soon();
+        }
+    }
+
+    fn compile_soon(&mut self) {
+        let now = Instant::now();
+        let since = *self.dirty_since.get_or_insert(now);
+        self.compile_at = Some((now + SETTLE).min(since + SETTLE_MAX));
+    }
+
+    /// When [`Cluster::compile_if_due`] or [`Cluster::asked`] should be called.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Instant> {
+        self.compile_at.into_iter().chain(self.questions.due_at()).min()
+    }
+
+    /// CalicoNodeStatuses that want an answer now.
+    pub fn asked(&mut self, now: Instant) -> Vec<(String, CalicoNodeStatusSpec)> {
+        self.questions.due(now)
+    }
+
+    /// Writes an answer into a CalicoNodeStatus, in the background.
+    pub fn answer(&mut self, name: String, status: &CalicoNodeStatusStatus) {
+        self.questions.answer(&self.client, name, status);
     }
 
     /// When [`Cluster::compile_if_due`] should be called.
@@ -85,7 +119,9 @@ impl Cluster {
             return None;
         }
         self.dirty_since = None;
-        Some(compile(self.store.snapshot(), &self.node))
+        let compiled = compile(self.store.snapshot(), &self.node);
+        self.store.set_selected(compiled.selected.clone());
+        Some(compiled)
     }
 
     /// Whether a password that peers refer to has not been seen.
@@ -104,8 +140,13 @@ impl Cluster {
         watches.follow_secrets(snapshot.secret_references().into_iter().map(|(name, _)| name));
         let advertises = snapshot.advertises_services();
         watches.follow_services(advertises);
+        let peers_with_workloads = snapshot.peers_with_workloads();
+        watches.follow_workloads(peers_with_workloads);
         if !advertises {
             self.store.forget_services();
+        }
+        if !peers_with_workloads {
+            self.store.forget_workloads();
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What the watches have told, as the snapshot that is compiled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use caracal_api::v3;
 use caracal_api::virtual_::node::{Node, NodeStatus};
-use caracal_bgpd_compile::{Endpoint, Service, Snapshot};
+use caracal_bgpd_compile::{Endpoint, Selected, Service, Snapshot, Workload};
 use caracal_bgpd_core::config::Password;
 use k8s_openapi::api::core::v1::Secret;
 
@@ -31,6 +32,10 @@ pub enum Kind {
     Service,
     /// EndpointSlices.
     EndpointSlice,
+    /// Pods of this node.
+    Workload,
+    /// CalicoNodeStatuses that ask this node.
+    NodeStatus,
 }
 
 /// Kinds without which nothing is decided.
@@ -67,6 +72,10 @@ pub enum Change {
     Service(String, Option<Box<Service>>),
     /// The endpoints of an EndpointSlice (`namespace/name`), with the Service that they belong to.
     Endpoints(String, Option<(String, Vec<Endpoint>)>),
+    /// A workload of this node, by `namespace/name` of its pod.
+    Workload(String, Option<Box<Workload>>),
+    /// A CalicoNodeStatus that asks this node. It changes nothing that is compiled.
+    NodeStatus(String, Option<v3::CalicoNodeStatusSpec>),
     /// The first list of a kind is complete.
     InSync(Kind),
     /// A watch has trouble; it goes on by itself.
@@ -101,12 +110,10 @@ impl Store {
     /// Whether the first lists of all kinds that decide are complete.
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
-        let with_services = self.snapshot.advertises_services();
-        REQUIRED.iter().all(|kind| self.in_sync.contains(kind))
-            && (!with_services
-                || [Kind::Service, Kind::EndpointSlice]
-                    .iter()
-                    .all(|kind| self.in_sync.contains(kind)))
+        let has = |kinds: &[Kind]| kinds.iter().all(|kind| self.in_sync.contains(kind));
+        has(&REQUIRED)
+            && (!self.snapshot.advertises_services() || has(&[Kind::Service, Kind::EndpointSlice]))
+            && (!self.snapshot.peers_with_workloads() || has(&[Kind::Workload]))
     }
 
     /// Kinds whose watches have trouble, with the reason.
@@ -144,6 +151,8 @@ impl Store {
                 put(&mut snapshot.services, name, service)
             }
             Change::Endpoints(slice, endpoints) => self.endpoints(slice, endpoints),
+            Change::Workload(name, workload) => put(&mut snapshot.workloads, name, workload),
+            Change::NodeStatus(..) => false,
             Change::InSync(kind) => {
                 self.trouble.remove(&kind);
                 self.in_sync.insert(kind)
@@ -162,6 +171,22 @@ impl Store {
         self.snapshot.services.clear();
         self.in_sync.remove(&Kind::Service);
         self.in_sync.remove(&Kind::EndpointSlice);
+    }
+
+    /// Forgets workloads, when they do not matter any more.
+    pub fn forget_workloads(&mut self) {
+        self.snapshot.workloads.clear();
+        self.in_sync.remove(&Kind::Workload);
+    }
+
+    /// Notes where default routes lead; true when what is compiled may differ.
+    pub fn set_gateways(&mut self, gateways: [Option<IpAddr>; 2]) -> bool {
+        std::mem::replace(&mut self.snapshot.gateways, gateways) != gateways
+    }
+
+    /// Notes what selectors meant when the snapshot was last compiled.
+    pub fn set_selected(&mut self, selected: Selected) {
+        self.snapshot.selected = selected;
     }
 
     fn secret(&mut self, name: &str, values: BTreeMap<String, Password>) -> bool {
@@ -220,6 +245,7 @@ fn slim(mut node: Node) -> Node {
     node.metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
         name: node.metadata.name,
         labels: node.metadata.labels,
+        annotations: node.metadata.annotations,
         ..Default::default()
     };
     node.spec.addresses.clear();

@@ -264,3 +264,207 @@ fn a_local_service_is_announced_while_an_endpoint_is_ready_here() {
         assert!(!lab.routes().contains("10.96."), "{}", lab.routes());
     });
 }
+
+#[test]
+fn a_node_answers_what_it_is_asked_over_the_api() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "");
+    with_speaker(&lab, async |lab, client| {
+        populate(client).await;
+        tor(client, json!({})).await;
+        eventually("the session is up", 15, || bird.is_up()).await;
+        eventually("the router's route is there", 5, || {
+            lab.routes().contains("10.200.1.0/26")
+        })
+        .await;
+        let spec = json!({"node": "node-1", "classes": ["Agent", "BGP", "Routes"], "updatePeriodSeconds": 1});
+        create::<v3::CalicoNodeStatus>(client, json!({"metadata": {"name": "mine"}, "spec": spec})).await;
+        let other = json!({"node": "node-2", "classes": ["BGP"], "updatePeriodSeconds": 1});
+        create::<v3::CalicoNodeStatus>(client, json!({"metadata": {"name": "other"}, "spec": other})).await;
+        let answer = answered(client, "mine", |_| true).await;
+        let bgp = answer.bgp.unwrap();
+        assert_eq!(
+            (bgp.number_established_v4, bgp.number_not_established_v4),
+            (Some(1), Some(0))
+        );
+        let peer = &bgp.peers_v4[0];
+        assert_eq!(
+            (peer.peer_ip.as_str(), peer.type_.as_str()),
+            ("10.99.0.2", "GlobalPeer")
+        );
+        assert_eq!(peer.state, "Established");
+        let agent = answer.agent.unwrap().bird_v4.unwrap();
+        assert_eq!(
+            (agent.state.as_str(), agent.router_id.as_str()),
+            ("Ready", "10.99.0.1")
+        );
+        let routes = answer.routes.unwrap().routes_v4;
+        let learned = routes
+            .iter()
+            .find(|route| route.destination == "10.200.1.0/26")
+            .unwrap();
+        assert_eq!(
+            (learned.type_.as_str(), learned.gateway.as_str()),
+            ("FIB", "10.99.0.2")
+        );
+        let from = learned.learned_from.clone().unwrap();
+        assert_eq!(
+            (from.source_type.as_str(), from.peer_ip.as_str()),
+            ("BGPPeer", "10.99.0.2")
+        );
+        // It follows what happens, and drops what is not asked for any more.
+        bird.command("disable dut");
+        answered(client, "mine", |status| {
+            status
+                .bgp
+                .as_ref()
+                .is_some_and(|bgp| bgp.number_established_v4 == Some(0))
+        })
+        .await;
+        let fewer = json!({"spec": {"classes": ["BGP"]}});
+        client
+            .patch_merge::<v3::CalicoNodeStatus>(None, "mine", &fewer)
+            .await
+            .unwrap();
+        answered(client, "mine", |status| {
+            status.agent.is_none() && status.routes.is_none()
+        })
+        .await;
+        let other = client
+            .get::<v3::CalicoNodeStatus>(None, "other")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(other.status, None);
+    });
+}
+
+/// The answer in a CalicoNodeStatus, once there is one of which something holds.
+async fn answered(
+    client: &Client,
+    name: &str,
+    holds: impl Fn(&v3::CalicoNodeStatusStatus) -> bool,
+) -> v3::CalicoNodeStatusStatus {
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let object = client
+            .get::<v3::CalicoNodeStatus>(None, name)
+            .await
+            .unwrap()
+            .unwrap();
+        if let Some(status) = object
+            .status
+            .filter(|status| status.last_updated.is_some() && holds(status))
+        {
+            return status;
+        }
+        assert!(tokio::time::Instant::now() < end, "{name} is not answered");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn an_annotated_node_tells_its_peers_to_go_other_ways() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "");
+    let is_marked = |bird: &Bird<'_>| bird.command("show route 10.65.0.0/26 all").contains("(65535,0)");
+    with_speaker(&lab, async |lab, client| {
+        populate(client).await;
+        tor(client, json!({})).await;
+        eventually("the block is at the router", 15, || bird.has("10.65.0.0/26")).await;
+        assert!(!is_marked(&bird));
+        let annotate = |value: Value| json!({"metadata": {"annotations": {"caracal.dev/bgp-drain": value}}});
+        client
+            .patch_merge::<Node>(None, "node-1", &annotate(json!("true")))
+            .await
+            .unwrap();
+        eventually("the router is told", 10, || is_marked(&bird)).await;
+        client
+            .patch_merge::<Node>(None, "node-1", &annotate(Value::Null))
+            .await
+            .unwrap();
+        eventually("it is taken back", 10, || !is_marked(&bird)).await;
+        // The same by the control socket.
+        question(lab, r#"{"request":"drain","on":true}"#).await;
+        eventually("the router is told", 10, || is_marked(&bird)).await;
+        assert_eq!(tor_status(lab).await["establishedCount"], 1);
+    });
+}
+
+#[test]
+fn the_default_gateway_and_a_workload_are_peers() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "");
+    with_speaker(&lab, async |lab, client| {
+        populate(client).await;
+        let spec = json!({"asNumber": 65001, "extensions": {"peerDefaultGateway": "ipv4"}});
+        create::<v3::BGPPeer>(client, json!({"metadata": {"name": "gateway"}, "spec": spec})).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!bird.is_up());
+        ip(&lab.node, "route add default via 10.99.0.2");
+        eventually("the session is up", 20, || bird.is_up()).await;
+        let spec = json!({"asNumber": 65010, "localWorkloadSelector": "app == 'router'"});
+        create::<v3::BGPPeer>(client, json!({"metadata": {"name": "pods"}, "spec": spec})).await;
+        let pod = json!({
+            "metadata": {"name": "router", "namespace": "default", "labels": {"app": "router"},
+                "annotations": {"cni.projectcalico.org/podIP": "10.65.0.5/32", "cni.projectcalico.org/podIPs": "10.65.0.5/32"}},
+            "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "i"}]}});
+        create::<k8s_openapi::api::core::v1::Pod>(client, pod).await;
+        let end = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let status = question(lab, r#"{"request":"status"}"#).await;
+            let peers = status["peers"].as_array().unwrap();
+            if peers
+                .iter()
+                .any(|peer| peer["name"] == "Local_Workload_10_65_0_5" && peer["passive"] == true)
+            {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < end, "{status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(bird.is_up());
+    });
+}
+
+#[test]
+fn a_new_password_takes_over_while_the_session_is_up() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "password \"secret\";");
+    with_speaker(&lab, async |lab, client| {
+        populate(client).await;
+        let secret = |text: &str| json!({"metadata": {"name": "bgp", "namespace": "kube-system"}, "data": {"tor": text}});
+        create::<Secret>(client, secret("c2VjcmV0")).await;
+        tor(
+            client,
+            json!({"password": {"secretKeyRef": {"name": "bgp", "key": "tor"}}}),
+        )
+        .await;
+        eventually("the session is up", 30, || bird.is_up()).await;
+        // "changed", here: the router has the old one, so nothing it sends is heard, and it is not told so.
+        client
+            .patch_merge::<Secret>(
+                Some("kube-system"),
+                "bgp",
+                &json!({"data": {"tor": "Y2hhbmdlZA=="}}),
+            )
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let status = tor_status(lab).await;
+        assert_eq!(
+            (&status["state"], &status["establishedCount"]),
+            (&"Established".into(), &1.into()),
+            "{status}"
+        );
+        // And back before TCP gives up: the session was never lost.
+        client
+            .patch_merge::<Secret>(Some("kube-system"), "bgp", &json!({"data": {"tor": "c2VjcmV0"}}))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bird.announce(&["10.200.1.0/26", "10.200.4.0/26"], "password \"secret\";");
+        eventually("routes go through", 30, || lab.routes().contains("10.200.4.0/26")).await;
+        assert_eq!(tor_status(lab).await["establishedCount"], 1);
+    });
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::lab::{Bird, Lab, Speaker, eventually, ip};
+use super::lab::{Bird, Lab, NODE, Speaker, eventually, ip};
 
 const REMOTE: &str = "10.200.1.0/26 via 10.99.0.2 dev eth0 proto bird";
 
@@ -252,5 +252,83 @@ fn a_taken_port_is_named_and_sessions_are_dialled() {
     drop(taken);
     eventually("it listens after all", 10, || {
         speaker.log().contains("listening after all")
+    });
+}
+
+#[test]
+fn a_route_that_the_kernel_refuses_is_said_with_the_reason() {
+    let lab = Lab::new();
+    ip(
+        &lab.node,
+        "route add 10.200.1.0/26 via 10.99.0.9 proto static metric 1024",
+    );
+    let (_bird, speaker) = pair(&lab, &["10.200.1.0/26", "10.200.2.0/26"]);
+    let problems = || speaker.ask(r#"{"request":"problems"}"#).unwrap().to_string();
+    eventually("the refusal is said", 10, || {
+        problems().contains("another program (routing protocol 4)")
+    });
+    assert!(
+        problems().contains("route 10.200.1.0/26 metric 1024"),
+        "{}",
+        problems()
+    );
+    assert!(lab.routes().contains("10.200.2.0/26"), "the others are there");
+    assert!(
+        lab.routes()
+            .contains("10.200.1.0/26 via 10.99.0.9 dev eth0 proto static")
+    );
+    // The other program lets go of it.
+    ip(&lab.node, "route del 10.200.1.0/26");
+    eventually("the route is there", 40, || lab.routes().contains(REMOTE));
+    eventually("nothing is refused any more", 5, || problems() == "[]");
+}
+
+/// Connects to our speaker from another address of the router's machine; whether TCP was accepted.
+fn knock(from: &str) -> bool {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let from: std::net::SocketAddr = format!("{from}:0").parse().unwrap();
+    let to: std::net::SocketAddr = "10.99.0.1:179".parse().unwrap();
+    socket.bind(&from.into()).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    socket.connect_timeout(&to.into(), Duration::from_secs(2)).is_ok()
+}
+
+#[test]
+fn a_flood_of_strangers_hurts_no_session() {
+    let lab = Lab::new();
+    ip(&lab.tor, "address add 10.99.0.77/24 dev eth0");
+    let (bird, speaker) = pair(&lab, &["10.200.1.0/26"]);
+    let open_files = || {
+        std::fs::read_dir(format!("/proc/{}/fd", speaker.process.id()))
+            .unwrap()
+            .count()
+    };
+    let before = open_files();
+    let accepted = lab
+        .tor
+        .run(|| (0..10_000).filter(|_| knock("10.99.0.77")).count())
+        .unwrap();
+    assert!(accepted > 1000, "{accepted}");
+    bird.announce(&["10.200.1.0/26", "10.200.3.0/26"], "");
+    eventually("routes still go through", 10, || {
+        lab.routes().contains("10.200.3.0/26")
+    });
+    assert_eq!(speaker.peer("tor").unwrap()["establishedCount"], 1);
+    eventually("no connection is left", 10, || open_files() <= before + 2);
+}
+
+#[test]
+fn peers_of_a_network_share_a_password() {
+    let lab = Lab::new();
+    let bird = Bird::start(&lab, &["10.200.1.0/26"], "password \"secret\";");
+    let text = format!(
+        "localAs: 65000\nrouterId: {NODE}\nlisten: [{{address: 0.0.0.0}}]\npeers:\n- {{name: rack, listenRange: \
+         10.99.0.0/24, remoteAs: 65001, password: secret}}\n"
+    );
+    std::fs::write(lab.path("bgpd.yaml"), text).unwrap();
+    let speaker = Speaker::start_again(&lab);
+    eventually("the session is up", 30, || {
+        let peer = speaker.peer("rack@10.99.0.2");
+        bird.is_up() && peer.is_some_and(|peer| peer["state"] == "Established")
     });
 }

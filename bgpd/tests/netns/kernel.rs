@@ -1,6 +1,7 @@
 //! The kernel task on its own.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use caracal_bgpd::kernel::{Kernel, Report, Settings};
@@ -16,10 +17,10 @@ fn via(prefix: &str, hops: &[&str]) -> RouteDelta {
     });
     RouteDelta {
         prefix: prefix.parse().unwrap(),
-        route: Some(KernelRoute {
+        route: Some(Arc::new(KernelRoute {
             target: Target::NextHops(hops.collect()),
             metric: None,
-        }),
+        })),
     }
 }
 
@@ -89,10 +90,10 @@ fn routes_are_kept_as_wanted_and_those_of_others_left_alone() {
         kernel.route(via("10.55.0.0/24", &["192.0.2.1"]));
         kernel.route(RouteDelta {
             prefix: "10.65.0.0/26".parse().unwrap(),
-            route: Some(KernelRoute {
+            route: Some(Arc::new(KernelRoute {
                 target: Target::Blackhole,
                 metric: None,
-            }),
+            })),
         });
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(

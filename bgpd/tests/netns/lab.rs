@@ -82,6 +82,10 @@ pub(crate) fn eventually(what: &str, seconds: u64, mut holds: impl FnMut() -> bo
 pub(crate) struct Process(Child);
 
 impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

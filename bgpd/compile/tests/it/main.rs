@@ -6,6 +6,8 @@
     reason = "helpers of tests"
 )]
 
+mod changes;
+mod extensions;
 mod model;
 mod peers;
 mod routes;

@@ -308,7 +308,7 @@ fn what_cannot_be_used_costs_its_own_session_only() {
             "spec.nodeSelector",
         ),
         (
-            json!({"localWorkloadSelector": "all()", "asNumber": 1}),
+            json!({"localWorkloadSelector": "all(", "asNumber": 1}),
             "spec.localWorkloadSelector",
         ),
         (

@@ -82,6 +82,24 @@ pub(crate) fn evaluate(chain: &Chain, route: &Route<'_>) -> Option<Outcome> {
     Some(outcome)
 }
 
+/// The term that rejects a route, with its place in the chain, from 1 on; for people.
+pub(crate) fn rejecting<'a>(chain: &'a Chain, route: &Route<'_>) -> Option<(usize, &'a Term)> {
+    let mut outcome = Outcome::default();
+    let terms = chain.0.iter().flat_map(|policy| &policy.terms);
+    for (index, term) in terms.enumerate() {
+        if !matches(&term.matches, route, &outcome) {
+            continue;
+        }
+        act(term, route, &mut outcome);
+        match term.then {
+            Verdict::Accept => return None,
+            Verdict::Reject => return Some((index + 1, term)),
+            Verdict::Next => {}
+        }
+    }
+    None
+}
+
 /// Criteria see what earlier terms did.
 fn matches(criteria: &Match, route: &Route<'_>, outcome: &Outcome) -> bool {
     let family = criteria.family;

@@ -87,6 +87,11 @@ impl Table {
         self.index.find(prefix, of).map(PrefixId::of)
     }
 
+    /// What is known of a prefix.
+    pub(crate) fn lookup(&self, prefix: &IpNet) -> Option<&Entry> {
+        self.entry(self.find(prefix)?)
+    }
+
     fn find_or_add(&mut self, prefix: IpNet) -> Option<PrefixId> {
         if let Some(id) = self.find(&prefix) {
             return Some(id);

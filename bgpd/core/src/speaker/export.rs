@@ -42,6 +42,41 @@ pub(crate) struct Exporter {
     pub(crate) format: Format,
 }
 
+/// Why a route does not go to a group of peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeptBack {
+    Family,
+    SplitHorizon,
+    NoAdvertise,
+    NoExport,
+    OnlyToCustomers,
+    Stale,
+    Policy,
+    NextHop,
+}
+
+impl KeptBack {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Family => "the session does not carry this address family: compare families on both sides",
+            Self::SplitHorizon => {
+                "it came from a peer of the own AS, and goes to others of that AS only through a route reflector: peer \
+                 with all of them, or make one of the two a client (reflectorClient)"
+            }
+            Self::NoAdvertise => "it came with the community NO_ADVERTISE",
+            Self::NoExport => "it came with the community NO_EXPORT, and the peer is of another AS",
+            Self::OnlyToCustomers => {
+                "it came with ONLY_TO_CUSTOMER, and the peer is no customer by the roles of the two"
+            }
+            Self::Stale => "it is long-lived stale, and the peer has not said that it knows of such routes",
+            Self::Policy => "the export policy rejects it",
+            Self::NextHop => {
+                "there is no next hop of its family to send: set localAddress of that family, or peer over it too"
+            }
+        }
+    }
+}
+
 impl PartialEq for Exporter {
     fn eq(&self, other: &Self) -> bool {
         let key = |rules: &Self| {
@@ -136,11 +171,36 @@ impl Exporter {
 
     /// What the terms say, the next hop, and the cluster that the route is reflected with.
     fn outcome(&self, prefix: &IpNet, way: &Way) -> Option<(Outcome, NextHop, Option<Ipv4Addr>)> {
+        self.judge(prefix, way).ok()
+    }
+
+    /// The same, or why these peers get nothing.
+    fn judge(&self, prefix: &IpNet, way: &Way) -> Result<(Outcome, NextHop, Option<Ipv4Addr>), KeptBack> {
         if !self.families.contains(&Family::of_prefix(prefix)) {
-            return None;
+            return Err(KeptBack::Family);
         }
-        let reflects = self.reflects(way.peer())?;
-        let route = eval::Route {
+        let reflects = self.reflects(way.peer()).ok_or(KeptBack::SplitHorizon)?;
+        // RFC 1997: communities that came with the route, before export adds its own.
+        match way.attrs.scope {
+            Scope::NoAdvertise => return Err(KeptBack::NoAdvertise),
+            Scope::NoExport if self.ebgp => return Err(KeptBack::NoExport),
+            Scope::Any | Scope::NoExport => {}
+        }
+        // RFC 9234 §5, egress: not upwards or sideways what may go downwards only.
+        if way.attrs.only_to_customer().is_some() && self.role.is_some_and(Role::is_below_or_beside) {
+            return Err(KeptBack::OnlyToCustomers);
+        }
+        if self.hides_age(way) && !self.stale_to_all {
+            return Err(KeptBack::Stale);
+        }
+        let route = self.as_seen(prefix, way);
+        let outcome = eval::evaluate(&self.chain, &route).ok_or(KeptBack::Policy)?;
+        let next_hop = self.next_hop(prefix, way, outcome.next_hop);
+        Ok((outcome, next_hop.ok_or(KeptBack::NextHop)?, reflects))
+    }
+
+    fn as_seen<'a>(&self, prefix: &IpNet, way: &'a Way) -> eval::Route<'a> {
+        eval::Route {
             prefix: *prefix,
             source: way.source,
             peer_type: Some(if self.ebgp { PeerType::Ebgp } else { PeerType::Ibgp }),
@@ -148,23 +208,21 @@ impl Exporter {
             next_hop: way.next_hop().map(|hop| hop.address),
             metric: way.metric(),
             attrs: &way.attrs,
-        };
-        // RFC 1997: communities that came with the route, before export adds its own.
-        match way.attrs.scope {
-            Scope::NoAdvertise => return None,
-            Scope::NoExport if self.ebgp => return None,
-            Scope::Any | Scope::NoExport => {}
         }
-        // RFC 9234 §5, egress: not upwards or sideways what may go downwards only.
-        if way.attrs.only_to_customer().is_some() && self.role.is_some_and(Role::is_below_or_beside) {
-            return None;
+    }
+
+    /// Why these peers get nothing for a prefix that is reached this way, in words; `None` when they get it.
+    pub(super) fn kept_back(&self, prefix: &IpNet, way: &Way) -> Option<String> {
+        let reason = self.judge(prefix, way).err()?;
+        if reason == KeptBack::Policy
+            && let Some((number, term)) = eval::rejecting(&self.chain, &self.as_seen(prefix, way))
+        {
+            return Some(format!(
+                "the export policy rejects it in term {number}, {:?}",
+                term.name
+            ));
         }
-        if self.hides_age(way) && !self.stale_to_all {
-            return None;
-        }
-        let outcome = eval::evaluate(&self.chain, &route)?;
-        let next_hop = self.next_hop(prefix, way, outcome.next_hop)?;
-        Some((outcome, next_hop, reflects))
+        Some(reason.text().to_owned())
     }
 
     /// Whether it is a long-lived stale route that these peers would take for a fresh one (RFC 9494 §4.3).

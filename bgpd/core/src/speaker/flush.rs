@@ -101,7 +101,6 @@ impl Speaker {
                 None => self.table.tag(id),
             };
             if self.table.choose(id, best, route.as_deref(), before) {
-                let route = route.as_deref().cloned();
                 self.out.push_back(Output::Route(RouteDelta { prefix, route }));
             }
             let is_same = match (&old, &new) {
@@ -276,8 +275,11 @@ impl Speaker {
         };
         let end = group.log.end();
         let mut positions: Vec<(PeerId, Position)> = Vec::new();
+        let mut has_newcomer = false;
         for member in &group.members {
             let target = self.peers.get(member).and_then(|peer| peer.target.as_ref());
+            let walks = target.iter().flat_map(|target| &target.walks);
+            has_newcomer |= walks.into_iter().any(|walk| walk.kind == WalkKind::Again);
             positions.extend(target.map(|target| (*member, target.position)));
         }
         let slowest = positions.iter().map(|(_, position)| *position).min();
@@ -293,7 +295,8 @@ impl Speaker {
                 }
             }
         }
-        for id in &told {
+        // One that came from another group has paths from there which its walk is still to withdraw.
+        for id in told.iter().filter(|_| !has_newcomer) {
             group.forget_withdrawn(*id);
         }
         told.into_iter().for_each(|id| self.release(id));

@@ -18,3 +18,4 @@ mod roles;
 mod routes;
 mod sessions;
 mod simulation;
+mod why_not;

@@ -233,7 +233,7 @@ impl Net {
             Output::Route(delta) => {
                 let node = &mut self.nodes[index];
                 match delta.route.clone() {
-                    Some(route) => node.kernel.insert(delta.prefix, route),
+                    Some(route) => node.kernel.insert(delta.prefix, (*route).clone()),
                     None => node.kernel.remove(&delta.prefix),
                 };
                 node.stale.remove(&delta.prefix);
