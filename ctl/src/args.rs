@@ -13,8 +13,9 @@ pub use ipam::{
     IpamCheck, IpamCommand, IpamConfigure, IpamMigrate, IpamRelease, IpamShow, IpamSplit, ReportForm,
 };
 pub use node::{
-    BgpCommand, BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, ClusterCommand, ClusterDiags, DatastoreCommand,
-    Doctor, Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags, NodeStatus, Status,
+    BgpCommand, BgpDrain, BgpNeighbor, BgpPeers, BgpPlan, BgpRoutes, BgpTable, BgpWhyNot, ClusterCommand,
+    ClusterDiags, DatastoreCommand, Doctor, Import, MigrateCommand, NodeChecksystem, NodeCommand, NodeDiags,
+    NodeStatus, Status,
 };
 pub use policy::{PolicyCommand, PolicyDenials, PolicyReport, PolicyTest, Trace};
 pub use resource::{

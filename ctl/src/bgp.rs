@@ -1,15 +1,18 @@
 //! `bgp`: sessions and routes, of this node over the speaker's control socket, of others over their CalicoNodeStatus.
 
 mod far;
+pub(crate) mod plan;
 
 use std::net::IpAddr;
 use std::path::Path;
 
-use caracal_bgpd_core::snapshot::{PeerStatus, RouteQuery, RouteStatus, SessionState, SpeakerStatus};
+use caracal_bgpd_core::snapshot::{
+    Explanation, PeerStatus, RouteQuery, RouteStatus, SessionState, SpeakerStatus,
+};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::args::{BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, Global};
+use crate::args::{BgpDrain, BgpNeighbor, BgpPeers, BgpRoutes, BgpTable, BgpWhyNot, Global};
 use crate::connect::Access;
 use crate::error::Failure;
 use crate::terminal::Terminal;
@@ -185,6 +188,45 @@ pub(crate) fn neighbor(terminal: &Terminal, arguments: &BgpNeighbor) -> Result<(
     let peer = find(&arguments.control, &arguments.peer)?;
     let data = serde_json::to_value(&peer).map_err(|error| Failure::new(error.to_string()))?;
     form::print(terminal, &arguments.output, data.clone(), || Ok(details(&data)))
+}
+
+/// Carries out `bgp why-not`.
+pub(crate) fn why_not(terminal: &Terminal, arguments: &BgpWhyNot) -> Result<(), Failure> {
+    let peer = find(&arguments.control, &arguments.peer)?;
+    let prefix = arguments.prefix.trunc();
+    let request = json!({"request": "whyNot", "prefix": prefix, "peer": peer.name});
+    let answer = speaker::ask(&arguments.control, &request)?;
+    form::print(terminal, &arguments.output, answer.clone(), || {
+        let found: Explanation = speaker::read(answer)?;
+        if found.advertised {
+            return Ok(format!("{} gets {prefix}\n", peer.name));
+        }
+        let reasons: Vec<String> = found
+            .reasons
+            .iter()
+            .map(|reason| format!("- {reason}\n"))
+            .collect();
+        Ok(format!(
+            "{} does not get {prefix}:\n{}",
+            peer.name,
+            reasons.concat()
+        ))
+    })
+}
+
+/// Carries out `bgp drain`.
+pub(crate) fn drain(terminal: &Terminal, arguments: &BgpDrain) -> Result<(), Failure> {
+    let request = json!({"request": "drain", "on": !arguments.off});
+    let answer = speaker::ask(&arguments.control, &request)?;
+    let drains = answer.get("drain").and_then(Value::as_bool).unwrap_or_default();
+    terminal.line(match (drains, arguments.off) {
+        (true, false) => "peers are told to go other ways; take it back with --off",
+        (true, true) => {
+            "peers are still told to go other ways: the annotation or taint caracal.dev/bgp-drain of the Node says so"
+        }
+        (false, _) => "peers are told that this node stays",
+    });
+    Ok(())
 }
 
 /// The session of a name or address.

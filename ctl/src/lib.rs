@@ -63,6 +63,11 @@ pub async fn run(arguments: args::Arguments, terminal: &Terminal, access: &Acces
         Command::Bgp(BgpCommand::Peers(peers)) => bgp::peers(terminal, access, &global, &peers).await,
         Command::Bgp(BgpCommand::Routes(routes)) => bgp::routes(terminal, access, &global, &routes).await,
         Command::Bgp(BgpCommand::Neighbor(neighbor)) => bgp::neighbor(terminal, &neighbor),
+        Command::Bgp(BgpCommand::WhyNot(why_not)) => bgp::why_not(terminal, &why_not),
+        Command::Bgp(BgpCommand::Plan(plan)) => {
+            Box::pin(bgp::plan::run(terminal, access, &global, &plan)).await
+        }
+        Command::Bgp(BgpCommand::Drain(drain)) => bgp::drain(terminal, &drain),
         Command::Trace(trace) => Box::pin(trace::run(terminal, access, &global, &trace)).await,
         Command::Policy(PolicyCommand::Test(test)) => policy::test::run(terminal, &test),
         Command::Policy(PolicyCommand::Denials(denials)) => policy::denials::run(terminal, &denials),

@@ -255,34 +255,6 @@ fn a_taken_port_is_named_and_sessions_are_dialled() {
     });
 }
 
-#[test]
-fn a_route_that_the_kernel_refuses_is_said_with_the_reason() {
-    let lab = Lab::new();
-    ip(
-        &lab.node,
-        "route add 10.200.1.0/26 via 10.99.0.9 proto static metric 1024",
-    );
-    let (_bird, speaker) = pair(&lab, &["10.200.1.0/26", "10.200.2.0/26"]);
-    let problems = || speaker.ask(r#"{"request":"problems"}"#).unwrap().to_string();
-    eventually("the refusal is said", 10, || {
-        problems().contains("another program (routing protocol 4)")
-    });
-    assert!(
-        problems().contains("route 10.200.1.0/26 metric 1024"),
-        "{}",
-        problems()
-    );
-    assert!(lab.routes().contains("10.200.2.0/26"), "the others are there");
-    assert!(
-        lab.routes()
-            .contains("10.200.1.0/26 via 10.99.0.9 dev eth0 proto static")
-    );
-    // The other program lets go of it.
-    ip(&lab.node, "route del 10.200.1.0/26");
-    eventually("the route is there", 40, || lab.routes().contains(REMOTE));
-    eventually("nothing is refused any more", 5, || problems() == "[]");
-}
-
 /// Connects to our speaker from another address of the router's machine; whether TCP was accepted.
 fn knock(from: &str) -> bool {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

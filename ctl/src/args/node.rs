@@ -70,6 +70,53 @@ pub enum BgpCommand {
     Routes(BgpRoutes),
     /// Show everything about one session of this node
     Neighbor(BgpNeighbor),
+    /// Say why a session of this node does not get a prefix
+    WhyNot(BgpWhyNot),
+    /// Show the sessions that the resources make, and what a file would change
+    Plan(BgpPlan),
+    /// Have peers go other ways before this node goes (RFC 8326)
+    Drain(BgpDrain),
+}
+
+/// Flags of `bgp why-not`.
+#[derive(Debug, Args)]
+pub struct BgpWhyNot {
+    /// The prefix
+    pub prefix: ipnet::IpNet,
+    /// Name or address of the session
+    #[arg(long)]
+    pub peer: String,
+    /// Socket of this node's BGP speaker
+    #[arg(long, default_value = "/run/caracal/bgpd.sock", value_name = "PATH")]
+    pub control: PathBuf,
+    /// text, json or yaml
+    #[arg(short, long, default_value = "text", value_name = "FORM")]
+    pub output: String,
+}
+
+/// Flags of `bgp plan`.
+#[derive(Debug, Args)]
+pub struct BgpPlan {
+    /// Resources to be applied: what they would change is shown, and nothing is changed
+    #[command(flatten)]
+    pub source: super::Source,
+    /// Only this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// text, json or yaml
+    #[arg(short, long, default_value = "text", value_name = "FORM")]
+    pub output: String,
+}
+
+/// Flags of `bgp drain`.
+#[derive(Debug, Args)]
+pub struct BgpDrain {
+    /// Take it back
+    #[arg(long)]
+    pub off: bool,
+    /// Socket of this node's BGP speaker
+    #[arg(long, default_value = "/run/caracal/bgpd.sock", value_name = "PATH")]
+    pub control: PathBuf,
 }
 
 /// Where the state of BGP is asked for.

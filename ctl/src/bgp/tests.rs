@@ -66,6 +66,13 @@ async fn bgp(line: &str) -> (String, Option<Failure>) {
             let answer = match request["request"].as_str() {
                 Some("status") => status(),
                 Some("routes") => routes_answer(),
+                Some("whyNot") if request["prefix"] == "10.0.0.0/8" => {
+                    json!({"advertised": true, "reasons": []})
+                }
+                Some("whyNot") => {
+                    json!({"advertised": false, "reasons": ["it is a secret", "the session is not up"]})
+                }
+                Some("drain") => json!({"drain": request["on"]}),
                 _ => json!({"error": "unknown"}),
             };
             writeln!(&stream, "{answer}").unwrap();
@@ -83,6 +90,9 @@ async fn bgp(line: &str) -> (String, Option<Failure>) {
         BgpCommand::Peers(it) => peers(&terminal, &Access::Environment, &arguments.global, &it).await,
         BgpCommand::Routes(it) => routes(&terminal, &Access::Environment, &arguments.global, &it).await,
         BgpCommand::Neighbor(it) => neighbor(&terminal, &it),
+        BgpCommand::WhyNot(it) => why_not(&terminal, &it),
+        BgpCommand::Drain(it) => drain(&terminal, &it),
+        BgpCommand::Plan(_) => panic!("a plan asks the API"),
     };
     (terminal.into_texts().0, result.err())
 }
@@ -103,6 +113,34 @@ async fn sessions_and_routes_of_this_node_are_tables() {
         shown.push_str(&format!("$ bgp {line}\n{}", out.replace(" \n", " ⏎\n")));
     }
     insta::assert_snapshot!(shown);
+}
+
+#[tokio::test]
+async fn what_keeps_a_prefix_back_is_listed() {
+    let (out, failure) = bgp("why-not 192.0.2.0/24 --peer 10.0.0.2").await;
+    assert_eq!(failure, None);
+    assert_eq!(
+        out,
+        "Mesh_10_0_0_2 does not get 192.0.2.0/24:\n- it is a secret\n- the session is not up\n"
+    );
+    let (out, _) = bgp("why-not 10.0.0.1/8 --peer Mesh_10_0_0_2").await;
+    assert_eq!(out, "Mesh_10_0_0_2 gets 10.0.0.0/8\n");
+    let (_, failure) = bgp("why-not 10.0.0.0/8 --peer nobody").await;
+    assert!(failure.unwrap().to_string().contains("it has: Global_10_0_0_254"));
+}
+
+#[tokio::test]
+async fn draining_is_said_and_taken_back() {
+    assert!(
+        bgp("drain")
+            .await
+            .0
+            .starts_with("peers are told to go other ways")
+    );
+    assert_eq!(
+        bgp("drain --off").await.0,
+        "peers are told that this node stays\n"
+    );
 }
 
 #[tokio::test]
