@@ -116,15 +116,20 @@ impl ApiServer {
         query: &Query,
     ) -> Result<Value, ApiError> {
         let dry_run = query.dry_run()? || options.get("dryRun").is_some_and(|list| list == &json!(["All"]));
-        let mut marked = None;
+        let mut marked: Option<Value> = None;
         loop {
             let Some(current) = self.store().latest(&resource.storage, key) else {
-                return Err(ApiError::not_found(&resource.group, &resource.plural, &key.name));
+                // Whoever writes what is marked may bring it to its end.
+                let gone = || ApiError::not_found(&resource.group, &resource.plural, &key.name);
+                return marked.ok_or_else(gone);
             };
             let value = current.value();
-            // Its own mark is no change that a precondition is about.
-            if marked.as_ref() != Some(&metadata(&value, "resourceVersion")) {
-                check_preconditions(resource, &current, &value, options)?;
+            match marked.take() {
+                // Its own mark is no change that a precondition is about.
+                None => check_preconditions(resource, &current, &value, options)?,
+                Some(mine) if metadata(&mine, "uid") == metadata(&value, "uid") => marked = Some(mine),
+                // It went, and another one has its name.
+                Some(mine) => return Ok(mine),
             }
             refuse_kept(resource, key)?;
             if dry_run {
@@ -140,7 +145,7 @@ impl ApiServer {
                 // Those who watch learn that a pod ends before they learn that it is gone.
                 match self.mark(resource, &current, value).await {
                     Ok(value) => {
-                        marked = Some(metadata(&value, "resourceVersion"));
+                        marked = Some(value);
                         continue;
                     }
                     refused => refused,
