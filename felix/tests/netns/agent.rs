@@ -315,6 +315,8 @@ fn nftables_by_configuration_heals_at_once_and_goes_again() {
         assert!(holds());
         let table = || text("nft list table ip calico");
         let before = table();
+        // The first agent's servers end with their tasks.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let agent = cluster.agent().await;
         let metrics = agent.metrics();
         beside(
