@@ -204,7 +204,7 @@ struct TunRequest {
 }
 
 /// TUNSETIFF of `linux/if_tun.h`.
-const TUN_SET_INTERFACE: libc::c_ulong = 0x4004_54ca;
+const TUN_SET_INTERFACE: libc::Ioctl = 0x4004_54ca;
 /// IFF_TUN and IFF_NO_PI: whole IP packets and nothing before them.
 const TUN_FLAGS: u16 = 0x1001;
 
