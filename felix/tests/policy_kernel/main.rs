@@ -341,3 +341,8 @@ fn iptables_does_what_policies_mean() {
 fn nftables_does_what_policies_of_host_endpoints_mean() {
     in_namespace(|| host_endpoints(Backend::Nftables));
 }
+
+#[test]
+fn iptables_does_what_policies_of_host_endpoints_mean() {
+    in_namespace(|| host_endpoints(Backend::Iptables));
+}

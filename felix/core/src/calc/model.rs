@@ -179,6 +179,11 @@ impl RuleModel {
     pub fn applies_to(&self, version: IpVersion) -> bool {
         // A rule that lists addresses of the other family only says nothing about this one.
         let has_nets = |peer: &Peer| peer.version.is_none_or(|own| own == version);
+        // Nothing is outside everything; kernels have no form for it.
+        let excludes_all = |peer: &Peer| {
+            let mut nets = peer.not_nets.iter();
+            nets.any(|net| net.prefix_len() == 0 && version_of(net) == version)
+        };
         let icmp_fits = (self.icmp.is_none() && self.not_icmp.is_none())
             || self.protocol
                 == Some(match version {
@@ -189,6 +194,8 @@ impl RuleModel {
             && icmp_fits
             && has_nets(&self.source)
             && has_nets(&self.destination)
+            && !excludes_all(&self.source)
+            && !excludes_all(&self.destination)
     }
 }
 
