@@ -6,6 +6,8 @@
 #   OUT=target/images  where the archives go
 #   TAG, REPOSITORY    of the images' names; ONLY="node controllers" leaves the others out
 set -euo pipefail
+# A build that fails inside $(…) ends this too.
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 folder=${CARGO_TARGET_DIR:-target}
