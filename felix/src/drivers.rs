@@ -3,5 +3,6 @@
 pub mod ipsets;
 pub mod iptables;
 pub mod nftables;
+pub mod refused;
 pub mod routes;
 pub mod sysctls;

@@ -11,6 +11,7 @@ use caracal_felix_core::render::iptables as render;
 use caracal_linux::nftables::Generation;
 
 use crate::drivers::iptables::{self, Insertions, Wanted};
+use crate::drivers::refused::{self, Key};
 use crate::exec::{CommandRunner, Output};
 use crate::features::{Commands, Programs, Variant};
 use crate::metrics::Metrics;
@@ -44,6 +45,56 @@ struct Look {
 struct State {
     wanted: Wanted,
     retry: Retry,
+    /// The rule that the last refusal named.
+    suspect: Option<Key>,
+    /// Rules that were refused again with everything as it was read just before.
+    refused: BTreeSet<Key>,
+}
+
+impl State {
+    fn new(wanted: Wanted) -> Self {
+        let mut retry = Retry::new(u64::from(std::process::id()));
+        retry.request();
+        Self {
+            wanted,
+            retry,
+            suspect: None,
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// Takes the result of an attempt. What is refused twice is left out from then on, so that the rest can be done.
+    fn done(&mut self, result: &Result<bool, Failure>, key: &TableKey) {
+        self.retry.done(result.is_ok(), Instant::now());
+        let rule = result.as_ref().err().and_then(|failure| failure.rule.clone());
+        let again = rule.clone().filter(|_| rule == self.suspect);
+        self.suspect = rule;
+        let Some(rule) = again else { return };
+        tracing::error!(
+            table = %key.name,
+            ip = version_digit(key.version),
+            chain = rule.0,
+            rule = rule.1,
+            "refused by the kernel; what a rule of an endpoint or policy would decide is denied, other rules are left \
+             out; check that the kernel has the modules for it"
+        );
+        self.refused.insert(rule);
+        self.retry.request();
+    }
+}
+
+/// Why a table was not written.
+#[derive(Debug)]
+struct Failure {
+    problem: String,
+    /// The rule that was refused, where the program names it.
+    rule: Option<Key>,
+}
+
+impl From<String> for Failure {
+    fn from(problem: String) -> Self {
+        Self { problem, rule: None }
+    }
 }
 
 impl Tables {
@@ -102,9 +153,7 @@ impl Tables {
                 let mut wanted = Wanted::default();
                 let (chains, kernel_chains) = (keys(&table.chains), keys(&table.kernel_chains));
                 update(&mut wanted, table, key.version, features, &chains, &kernel_chains);
-                let mut retry = Retry::new(u64::from(std::process::id()));
-                retry.request();
-                self.tables.insert(*key, State { wanted, retry });
+                self.tables.insert(*key, State::new(wanted));
             }
         }
     }
@@ -126,9 +175,10 @@ impl Tables {
         }
     }
 
-    /// Looks at all tables again.
+    /// Looks at all tables again, and gives what was refused another chance.
     pub(super) fn request_all(&mut self) {
         for state in self.tables.values_mut().filter(|state| !state.retry.is_failing()) {
+            state.refused.clear();
             state.retry.request();
         }
     }
@@ -174,15 +224,15 @@ impl Tables {
         let mut written = false;
         for (key, state) in due {
             let result = match &saved {
-                Ok(output) => one(key, &state.wanted, output, commands, runner, metrics).await,
-                Err(problem) => Err(problem.clone()),
+                Ok(output) => one(key, state, output, commands, runner, metrics).await,
+                Err(problem) => Err(problem.clone().into()),
             };
-            if let Err(problem) = &result {
+            if let Err(Failure { problem, .. }) = &result {
                 metrics.failures.with_label_values(&["table"]).inc();
                 tracing::warn!(table = %key.name, ip = version_digit(version), problem, "table not programmed, it stays pending");
             }
             written |= !matches!(result, Ok(false));
-            state.retry.done(result.is_ok(), Instant::now());
+            state.done(&result, key);
             let labels = [version_digit(version), key.name.as_str()];
             let rules: usize = state.wanted.chains.values().map(Vec::len).sum();
             metrics
@@ -200,14 +250,16 @@ impl Tables {
 /// Brings one table to what is wanted; true if anything was written.
 async fn one(
     key: &TableKey,
-    wanted: &Wanted,
+    state: &State,
     saved: &str,
     commands: &Commands,
     runner: &impl CommandRunner,
     metrics: &Metrics,
-) -> Result<bool, String> {
+) -> Result<bool, Failure> {
     let table = key.name.as_str();
     let present = iptables::parse(saved, table).map_err(|error| error.to_string())?;
+    let reduced = (!state.refused.is_empty()).then(|| refused::without(&state.wanted, &state.refused));
+    let wanted = reduced.as_ref().unwrap_or(&state.wanted);
     let Some(text) = iptables::plan(table, &present, wanted, true) else {
         return Ok(false);
     };
@@ -216,7 +268,8 @@ async fn one(
     if let Err(problem) = run(runner, &argv, &text).await {
         metrics.restore_errors.inc();
         tracing::debug!(table, input = text, "refused input");
-        return Err(problem);
+        let rule = refused::culprit(&problem, &text);
+        return Err(Failure { problem, rule });
     }
     let lines = u64::try_from(text.lines().count()).unwrap_or(u64::MAX);
     metrics

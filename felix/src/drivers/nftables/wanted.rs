@@ -8,22 +8,7 @@ use caracal_felix_core::rules::{Action, PortRange, Rule};
 use caracal_linux::nftables::{Element, SetSpec};
 
 use super::elements::{self, Written};
-
-/// Chains that decide about packets of endpoints. A rule that is missing there must not let anything pass.
-const DECIDING: [&str; 12] = [
-    "cali-pi-",
-    "cali-po-",
-    "cali-pri-",
-    "cali-pro-",
-    "cali-gi-",
-    "cali-go-",
-    "cali-tw-",
-    "cali-fw-",
-    "cali-fh-",
-    "cali-th-",
-    "cali-fhfw-",
-    "cali-thfw-",
-];
+use crate::drivers::refused::DECIDING;
 
 /// What the kernel refused although everything was as read just before, with its error numbers.
 #[derive(Clone, Debug, Default)]
