@@ -234,7 +234,7 @@ fn no_packet_is_lost_or_let_through_while_the_backend_changes() {
         let started = |pod: &caracal_linux::netns::NetNs, count: u32| {
             pod.spawn(
                 std::process::Command::new("sh")
-                    .args(["-c", &ping(&format!("-W 1 -c {count}"))])
+                    .args(["-c", &ping(&format!("-W 10 -c {count}"))])
                     .stdout(std::process::Stdio::piped()),
             )
             .unwrap()
