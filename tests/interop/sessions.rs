@@ -206,11 +206,12 @@ fn a_limit_of_the_peers_is_named_in_the_status() {
             limit: Some(1),
             ..Setup::new(0, Vec::new())
         };
-        let _other = kind.start(lab, setup);
-        eventually("the peer's reason is in the status", 30, || {
+        let other = kind.start(lab, setup);
+        let is_named = holds_within(90, || {
             let error = dut.last_error(0);
             error.contains("maximum number of prefixes reached") && error.contains("(6/1)")
         });
+        assert!(is_named, "{}\n{}", dut.peer(0), other.log());
     });
 }
 
