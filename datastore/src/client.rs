@@ -219,13 +219,7 @@ impl Client {
         name: &str,
         patch: &Value,
     ) -> Result<K> {
-        let call = Call::new::<K>(Verb::PatchStatus, namespace, name);
-        call.check_name()?;
-        let request =
-            call.path::<K>()
-                .patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(patch));
-        let text = self.send(&call, request).await?;
-        call.decode(&text)
+        self.patch_status_by(namespace, name, &Patch::Merge(patch)).await
     }
 
     /// Changes fields of the status of a Kubernetes kind by a strategic merge patch, which joins lists by their keys:
@@ -240,12 +234,21 @@ impl Client {
         name: &str,
         patch: &Value,
     ) -> Result<K> {
+        self.patch_status_by(namespace, name, &Patch::Strategic(patch))
+            .await
+    }
+
+    async fn patch_status_by<K: Object>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Patch<&Value>,
+    ) -> Result<K> {
         let call = Call::new::<K>(Verb::PatchStatus, namespace, name);
         call.check_name()?;
-        let patch = Patch::Strategic(patch);
         let request = call
             .path::<K>()
-            .patch_subresource("status", name, &PatchParams::default(), &patch);
+            .patch_subresource("status", name, &PatchParams::default(), patch);
         let text = self.send(&call, request).await?;
         call.decode(&text)
     }
